@@ -1,0 +1,1 @@
+"""Checkpoints and exchange with other frameworks."""

@@ -1,0 +1,1 @@
+"""Modules, layers, functionals and initialisation."""

@@ -1,0 +1,1 @@
+"""Differentiable operations, one file a family."""

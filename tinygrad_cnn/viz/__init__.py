@@ -1,0 +1,1 @@
+"""Plots of training and of what a network has learnt."""
