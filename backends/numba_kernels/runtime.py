@@ -24,6 +24,7 @@ run kernels at once, which the simplest of Numba's thread layers could not bear.
 
 from __future__ import annotations
 
+import ctypes
 import struct
 import threading
 from collections.abc import Callable
@@ -279,9 +280,19 @@ def kernel_of(function: Callable[..., Any], name: str, fastmath: bool | set[str]
 # ---------------------------------------------------------------------------------------------
 # Outside kernels
 # ---------------------------------------------------------------------------------------------
+_DATA_FIELD = object.__basicsize__  # of NumPy's array object: its binary interface puts the data pointer first
+
+
 def address(a: Any) -> int:
-    """Where a NumPy array's first element lies."""
-    return a.__array_interface__["data"][0]  # type: ignore[no-any-return]
+    """Where a NumPy array's first element lies: 0.14 µs, where ``a.ctypes.data`` takes 1 µs."""
+    return ctypes.c_ssize_t.from_address(id(a) + _DATA_FIELD).value
+
+
+if address(_probe := np.empty(1)) != _probe.ctypes.data:
+
+    def address(a: Any) -> int:
+        """Where a NumPy array's first element lies."""
+        return int(a.ctypes.data)
 
 
 def max_workers() -> int:
