@@ -1,0 +1,258 @@
+"""Who may import whom, and what ``import tinygrad_cnn`` costs."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Layers from the bottom up. A file belongs to the layer that names its first folder (or its own name,
+# for a file beside __init__.py); what no layer names is "engine": tensors and their derivatives.
+LAYERS = {
+    "contract": {"geometry", "backend"},
+    "ops": {"ops"},
+    "nn": {"nn"},
+    "optim": {"optim"},
+    "models": {"models"},
+    "tools": {"data", "io", "train", "viz"},
+    "cli": {"cli", "_doctor", "__main__"},
+    "backends": {"backends"},
+    "face": {"__init__"},
+}
+
+# What a layer may import of this project, itself included. Nobody imports a backend: the registry in
+# backend.py loads it by its dotted name when somebody first asks for it.
+MAY_IMPORT = {
+    "contract": {"contract"},
+    "backends": {"contract", "backends"},
+    "engine": {"contract", "engine"},
+    "ops": {"contract", "engine", "ops"},
+    "nn": {"contract", "engine", "ops", "nn"},
+    "optim": {"contract", "engine", "ops", "optim"},
+    "models": {"contract", "engine", "ops", "nn", "models", "face"},
+    "tools": {"contract", "engine", "ops", "nn", "optim", "models", "tools", "face"},
+    "cli": {"contract", "engine", "ops", "nn", "optim", "models", "tools", "cli", "face"},
+    "face": {"contract", "engine", "ops", "nn", "optim", "models", "tools"},
+}
+
+# Inside functions only. Tensor methods are calls of ops, and ops are made of tensors.
+MAY_IMPORT_LATER = {"engine": {"ops"}}
+
+# Packages of others: at the top of a file, and inside functions (where they are loaded when needed).
+THIRD_PARTY = {
+    "contract": set(),
+    "cli": set(),
+    "tools": {"numpy"},
+}
+THIRD_PARTY_LATER = {"tools": {"matplotlib", "rich", "safetensors"}, "cli": {"rich"}}
+
+
+class Import(NamedTuple):
+    file: Path
+    line: int
+    module: str  # absolute
+    later: bool  # inside a function
+
+
+def layer_of(module: str) -> str:
+    """The layer of a module of this project, by its absolute name."""
+    part = (module.split(".") + ["__init__"])[1]
+    return next((name for name, parts in LAYERS.items() if part in parts), "engine")
+
+
+def sources() -> Iterator[tuple[Path, str]]:
+    """Every source file and the module it is."""
+    for package, folder in (
+        ("tinygrad_cnn", ROOT / "tinygrad_cnn"),
+        ("tinygrad_cnn.backends", ROOT / "backends"),
+    ):
+        for file in sorted(folder.rglob("*.py")):
+            inside = file.relative_to(folder).with_suffix("").parts
+            yield file, ".".join((package, *inside))
+
+
+def is_module(name: str) -> bool:
+    """Whether a dotted name of this project is a file or folder (and not a name inside one)."""
+    _, *parts = name.split(".")
+    base = ROOT / "backends" if parts[:1] == ["backends"] else ROOT / "tinygrad_cnn"
+    path = base.joinpath(*(parts[1:] if parts[:1] == ["backends"] else parts))
+    return path.is_dir() or path.with_suffix(".py").is_file()
+
+
+def type_checking_lines(tree: ast.Module) -> set[int]:
+    """Lines below ``if TYPE_CHECKING:``, which never run."""
+    return {
+        line
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for statement in node.body
+        for line in range(statement.lineno, (statement.end_lineno or 0) + 1)
+    }
+
+
+def imports(file: Path, module: str) -> Iterator[Import]:
+    """Every import statement that can run, as absolute module names."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    typing_only = type_checking_lines(tree)
+    inside_functions = {
+        id(node)
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for node in ast.walk(function)
+    }
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Import | ast.ImportFrom) or node.lineno in typing_only:
+            continue
+        later = id(node) in inside_functions
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            package = module.split(".")[: -node.level] if node.level else []
+            base = ".".join((*package, *filter(None, [node.module])))
+            under = [f"{base}.{alias.name}" for alias in node.names]
+            names = [
+                name if name.startswith("tinygrad_cnn") and is_module(name) else base
+                for name in under
+            ]
+        for name in dict.fromkeys(names):
+            yield Import(file, node.lineno, name, later)
+
+
+def where(found: Import) -> str:
+    return f"{found.file.relative_to(ROOT)}:{found.line} imports {found.module}"
+
+
+def all_imports() -> Iterator[tuple[str, Import]]:
+    """(layer of the importing file, import) for the whole project."""
+    for file, module in sources():
+        for found in imports(file, module):
+            yield layer_of(module), found
+
+
+def test_layers_import_downwards_only() -> None:
+    wrong = []
+    for layer, found in all_imports():
+        if found.module.split(".")[0] != "tinygrad_cnn":
+            continue
+        allowed = MAY_IMPORT[layer] | (MAY_IMPORT_LATER.get(layer, set()) if found.later else set())
+        if layer_of(found.module) not in allowed:
+            wrong.append(f"{where(found)}: {layer} may import {', '.join(sorted(allowed))}")
+    assert not wrong, "\n".join(wrong)
+
+
+def allowed_packages(layer: str, found: Import) -> set[str]:
+    if layer == "backends":
+        path = found.file.relative_to(ROOT / "backends").as_posix()
+        if path.startswith("numba_"):
+            return {"numpy", "numba", "llvmlite"}
+        if path.startswith(("cuda/", "cupy_", "cudasim_")):
+            return {"numpy", "cupy"}
+    later = THIRD_PARTY_LATER.get(layer, set()) if found.later else set()
+    return THIRD_PARTY.get(layer, {"numpy"}) | later
+
+
+def test_packages_of_others_are_imported_where_they_belong() -> None:
+    ours = {"tinygrad_cnn", "__future__", *sys.stdlib_module_names}
+    wrong = []
+    for layer, found in all_imports():
+        package = found.module.split(".")[0]
+        if package not in ours | allowed_packages(layer, found):
+            wrong.append(where(found))
+    assert not wrong, "\n".join(wrong)
+
+
+def test_backends_import_each_other_relatively() -> None:
+    # An absolute import would be a second copy of the module when a tool reads backends/ by its path.
+    wrong = [
+        f"{file.relative_to(ROOT)}:{node.lineno}"
+        for file, module in sources()
+        if layer_of(module) == "backends"
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom)
+        and not node.level
+        and (node.module or "").startswith("tinygrad_cnn.backends")
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("layer", "statement", "later"),
+    [
+        ("geometry", "from .tensor import Tensor", False),
+        ("tensor", "from . import ops", False),
+        ("optim.sgd", "from ..nn import Module", True),
+        ("backends.numpy_backend", "from tinygrad_cnn.tensor import Tensor", False),
+        ("nn.layers", "import tinygrad_cnn.backends.numpy_backend", True),
+        ("ops.conv", "from .. import nn", True),
+    ],
+)
+def test_the_check_finds_what_it_forbids(
+    layer: str, statement: str, later: bool, tmp_path: Path
+) -> None:
+    file = tmp_path / "planted.py"
+    file.write_text(f"def f():\n    {statement}\n" if later else f"{statement}\n")
+    (found,) = imports(file, f"tinygrad_cnn.{layer}")
+    name = layer_of(f"tinygrad_cnn.{layer}")
+    assert found.later is later
+    allowed = MAY_IMPORT[name] | (MAY_IMPORT_LATER.get(name, set()) if later else set())
+    assert layer_of(found.module) not in allowed
+
+
+def run_python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
+
+
+def test_import_is_silent_and_loads_no_heavy_package() -> None:
+    heavy = ["numba", "llvmlite", "cupy", "matplotlib", "rich", "safetensors", "torch", "asyncio"]
+    done = run_python(
+        "import sys, tinygrad_cnn\n"
+        f"sys.exit(' '.join(name for name in {heavy} if name in sys.modules) or None)"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_import_starts_no_backend_and_no_thread() -> None:
+    done = run_python(
+        "import threading, tinygrad_cnn.backend as b\n"
+        "assert b._loaded == {}, b._loaded\n"
+        "assert threading.active_count() == 1"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_all_is_exactly_the_public_names() -> None:
+    import tinygrad_cnn as tg
+
+    public = {
+        name
+        for name, value in vars(tg).items()
+        if not name.startswith("_")
+        and name != "annotations"
+        # A submodule becomes an attribute by being imported from anywhere; it need not be listed.
+        and not (isinstance(value, types.ModuleType) and name not in tg.__all__)
+    }
+    assert sorted(tg.__all__) == sorted(set(tg.__all__))
+    assert set(tg.__all__) - {"__version__"} == public
+
+
+def test_no_path_of_a_developers_machine() -> None:
+    pattern = re.compile(r"(?<![\w.])/(?:work|root|opt)/(?:main|shared|venv|brief|wheels|pypi)\b")
+    skipped = {".git", ".venv", "build", "dist", "__pycache__", "runs", "outputs"}
+    wrong = []
+    for file in ROOT.rglob("*"):
+        parts = file.relative_to(ROOT).parts
+        if skipped & set(parts) or any(part.endswith(("_cache", ".egg-info")) for part in parts):
+            continue
+        if file.is_file() and file != Path(__file__).resolve():
+            text = file.read_text(encoding="utf-8", errors="ignore")
+            wrong += [f"{'/'.join(parts)}: {found}" for found in pattern.findall(text)]
+    assert wrong == []
