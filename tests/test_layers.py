@@ -24,7 +24,7 @@ LAYERS = {
     "optim": {"optim"},
     "models": {"models"},
     "tools": {"data", "io", "train", "viz"},
-    "cli": {"cli", "_doctor", "__main__"},
+    "cli": {"cli", "_doctor"},
     "backends": {"backends"},
     "face": {"__init__"},
 }
@@ -208,7 +208,9 @@ def test_the_check_finds_what_it_forbids(
 
 
 def run_python(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True
+    )
 
 
 def test_import_is_silent_and_loads_no_heavy_package() -> None:
