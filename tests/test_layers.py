@@ -15,8 +15,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# Layers from the bottom up. A file belongs to the layer that names its first folder (or its own name,
-# for a file beside __init__.py); what no layer names is "engine": tensors and their derivatives.
+# A file belongs to the layer that names its first folder (or its own name, for a file beside
+# __init__.py); what no layer names is "engine": tensors and their derivatives.
 LAYERS = {
     "contract": {"geometry", "backend"},
     "ops": {"ops"},
@@ -29,8 +29,8 @@ LAYERS = {
     "face": {"__init__"},
 }
 
-# What a layer may import of this project, itself included. Nobody imports a backend: the registry in
-# backend.py loads it by its dotted name when somebody first asks for it.
+# What a layer may import of this project, itself included. Nobody imports a backend: the registry
+# in backend.py loads it by its dotted name when somebody first asks for it.
 MAY_IMPORT = {
     "contract": {"contract"},
     "backends": {"contract", "backends"},
@@ -47,7 +47,7 @@ MAY_IMPORT = {
 # Inside functions only. Tensor methods are calls of ops, and ops are made of tensors.
 MAY_IMPORT_LATER = {"engine": {"ops"}}
 
-# Packages of others: at the top of a file, and inside functions (where they are loaded when needed).
+# Packages of others at the top of a file (elsewhere NumPy alone), and inside functions.
 THIRD_PARTY = {
     "contract": set(),
     "cli": set(),
@@ -171,7 +171,7 @@ def test_packages_of_others_are_imported_where_they_belong() -> None:
 
 
 def test_backends_import_each_other_relatively() -> None:
-    # An absolute import would be a second copy of the module when a tool reads backends/ by its path.
+    # An absolute import would be a second copy of the module to a tool that reads backends/ by path.
     wrong = [
         f"{file.relative_to(ROOT)}:{node.lineno}"
         for file, module in sources()

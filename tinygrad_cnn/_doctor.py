@@ -1,7 +1,7 @@
 """What ``tinygrad-cnn doctor`` and ``warmup`` print: this machine as the project sees it.
 
-Doctor is what people run when something is broken, so nothing may stop it: every section is computed
-by itself, and one that fails says how and leaves the others alone.
+Doctor is what people run when something is broken, so nothing may stop it: every section is
+computed by itself, and one that fails says how and leaves the others alone.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ def _processor() -> str:
 
 
 def _cores() -> str:
-    """How many cores the machine has, how many this process may use, and what takes the rest away."""
+    """How many cores there are, how many this process may use, and what takes the rest away."""
     machine = os.cpu_count() or 1
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else machine
     text = f"{affinity} of {machine} usable"
