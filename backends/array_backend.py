@@ -18,8 +18,8 @@ from . import philox, special
 
 UFUNCS = (
     "add subtract multiply divide power maximum minimum remainder floor_divide negative absolute "
-    "sign exp expm1 log log1p sqrt sin cos tanh floor ceil rint equal not_equal less less_equal greater "
-    "greater_equal logical_and logical_or logical_xor logical_not isnan isinf isfinite"
+    "sign exp expm1 log log1p sqrt sin cos tanh floor ceil rint equal not_equal less less_equal "
+    "greater greater_equal logical_and logical_or logical_xor logical_not isnan isinf isfinite"
 ).split()
 
 
@@ -95,7 +95,7 @@ class ArrayBackend:
         return self.xp.full(shape, value, dtype)
 
     def arange(self, start: float, stop: float, step: float, dtype: DType) -> Array:
-        """start + step·i for 0 ≤ i < ceil((stop − start)/step), in int64 or float64, then rounded."""
+        """start + step·i for 0 ≤ i < ceil((stop − start)/step), in int64 or float64, then cast."""
         if all(isinstance(v, int) for v in (start, stop, step)):
             return self.xp.arange(start, stop, step, dtype="int64").astype(dtype)
         count = max(math.ceil((stop - start) / step), 0)

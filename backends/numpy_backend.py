@@ -1,10 +1,10 @@
 """The reference backend: readable NumPy kernels that say what every other backend must compute.
 
-Convolution and pooling of any number of spatial axes rest on one idea. On each axis, kernel position
-i sees the input cell  h = p·s + i·d − before  from output position p. As p runs over the outputs for
-which that cell exists, h is an arithmetic progression: a slice. So each kernel position pairs a
-block of outputs with a strided slice of inputs, padding is never stored, and an adjoint is the same
-loop with the two sides exchanged.
+Convolution and pooling of any number of spatial axes rest on one idea. On each axis, kernel
+position i sees the input cell  h = p·s + i·d − before  from output position p. As p runs over the
+outputs for which that cell exists, h is an arithmetic progression: a slice. So each kernel position
+pairs a block of outputs with a strided slice of inputs, padding is never stored, and an adjoint is
+the same loop with the two sides exchanged.
 """
 
 from __future__ import annotations
@@ -182,7 +182,8 @@ class NumpyBackend(ArrayBackend):
 
     # -- average pooling --------------------------------------------------------------------------
     def avg_pool(self, x: Array, window: Window, divisors: tuple[tuple[int, ...], ...]) -> Array:
-        """y[n, c, p, q] = Σ_{i,j} x[n, c, p·s+i·d−pad, q·s+j·d−pad] / (divisors[0][p]·divisors[1][q])"""
+        """y[n, c, p, q] = Σ_{i,j} x[n, c, p·s+i·d−pad, q·s+j·d−pad] / divisor[p, q], with
+        divisor[p, q] = divisors[0][p]·divisors[1][q]."""
         outputs = window.output(x.shape[2:])
         y = np.zeros((*x.shape[:2], *outputs), widen(x).dtype)
         for _, o, i in taps(window, x.shape[2:], outputs):
