@@ -59,7 +59,7 @@ NEEDS_POSITIVE = {"log", "log1p", "sqrt", "power"}
 @pytest.mark.parametrize("name", UNARY)
 def test_unary(kernels: Backend, name: str, dtype: str, size: int) -> None:
     """Large arrays too: a backend may compute them by other code than small ones."""
-    x = (normal(1, (2, size)) * 3).astype(dtype)[:, ::3]
+    x = np.clip(normal(1, (2, size)) * 3, -10, 10).astype(dtype)[:, ::3]
     x = np.abs(x) if name in NEEDS_POSITIVE else x
     few = (slice(None), slice(None, None, 1 + size // 400))
     found = kernels.to_numpy(getattr(kernels, name)(kernels.asarray(x)))

@@ -10,9 +10,9 @@ import oracles
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tinygrad_cnn.backends import philox
 
 from tinygrad_cnn.backend import Backend, load_backend
+from tinygrad_cnn.backends import philox
 
 # Salmon et al. 2011, the known answers published with their reference implementation.
 ONES = 0xFFFFFFFF
