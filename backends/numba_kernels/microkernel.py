@@ -66,17 +66,14 @@ TILE_ROWS = {16: (8, 8, 8), 8: (8, 6, 4), 4: (8, 8, 8)}[WIDTH]
 MAX_ROWS = max(TILE_ROWS)
 
 
-def tile(columns: int) -> tuple[int, int]:
-    """(MR, NV) for a matrix of that many columns: the fewest padded columns, then the widest tile.
+def panel_vectors(columns: int) -> list[int]:
+    """How a matrix of so many columns is cut into panels: vectors (NV) of each, the last the smallest.
 
-    Three vectors are used only where they waste less than two (48, 96, 144 … columns): they read A
-    less often, but leave fewer registers.
+    Wide panels read A less often. 1 vector: [1]; 4: [2, 2]; 5: [3, 2]; 6: [3, 3]; 7: [3, 3, 1].
     """
     vectors = -(-columns // WIDTH)
-    nv = 1 if vectors == 1 else 3 if -(-vectors // 3) * 3 < -(-vectors // 2) * 2 else 2
-    if vectors == 3:
-        nv = 3
-    return TILE_ROWS[nv - 1], nv
+    nv = 2 if vectors % 2 == 0 and vectors % 3 else 3
+    return [nv] * (vectors // nv) + ([vectors % nv] if vectors % nv else [])
 
 
 class _Loop:
@@ -132,7 +129,7 @@ def _choose(
 def _multiply_add(
     b: ir.IRBuilder, tile: list[ir.Value], rows: list[ir.Value], columns: ir.Value, nv: int
 ) -> list[ir.Value]:
-    """One step of k: tile[i, :] += A[i, k] · B[k, :], A[i, k] at rows[i], B[k, :] at ``columns``."""
+    """One k: tile[i, :] += A[i, k] · B[k, :] with A[i, k] at rows[i], B[k, :] at ``columns``."""
     vectors = [emit_load(b, b.add(columns, const(BYTES * j))) for j in range(nv)]
     following = []
     for i, row in enumerate(rows):

@@ -18,6 +18,7 @@ Functions inside kernels (v, a, b, c vectors; x scalar; p address; n count of la
     lane_sum(v)  lane_max(v)       one scalar, in a fixed order of pairs
     power_of_two(v) = 2**v for whole v in [-126, 127]   round_even(v)
     load_f32(p)  store_f32(p, x)  load_i64(p)  store_i64(p, i)    scalars
+    unpack(p, 12)                  the 12 (a literal) int64 at p, as a tuple: a table of parameters
 """
 
 from __future__ import annotations
@@ -256,7 +257,7 @@ _OPERATORS = {
 
 def _define_operator(symbol: Any, function: Any) -> None:
     @overload(symbol)
-    def operate(x: Any, y: Any) -> Any:
+    def operate(x, y):  # type: ignore[no-untyped-def]  # Numba compares the signatures
         if isinstance(x, VectorType) and isinstance(y, VectorType):
             return lambda x, y: function(x, y)
         return None
@@ -305,3 +306,14 @@ def _fold(combine: Any) -> Any:
 
 lane_sum = _fold(lambda b, x, y: b.fadd(x, y))
 lane_max = _fold(lambda b, x, y: b.select(b.fcmp_ordered(">", x, y), x, y))
+
+
+@intrinsic(prefer_literal=True)
+def unpack(typingctx: Any, address: Any, count: Any) -> Any:
+    n = count.literal_value
+
+    def generate(context: Any, b: Any, signature: Any, args: Any) -> Any:
+        values = [emit_load(b, b.add(args[0], const(8 * i)), I64) for i in range(n)]
+        return context.make_tuple(b, signature.return_type, values)
+
+    return types.UniTuple(types.int64, n)(types.int64, count), generate
