@@ -69,6 +69,11 @@ class Backend(Protocol):
     def synchronize(self) -> None:
         """Return when all work handed out so far is done."""
 
+    def set_num_threads(self, n: int) -> None:
+        """Use ``n`` ≥ 1 threads from now on (a backend without threads of its own ignores it)."""
+
+    def get_num_threads(self) -> int: ...
+
     # -- random numbers: Philox 4x32-10, bit-equal on every backend --------------------------
     def random_bits(self, count: int, seed: int, offset: int) -> Array:
         """uint32 words offset·4 … offset·4+count of the stream ``seed`` (128-bit blocks are counted)."""

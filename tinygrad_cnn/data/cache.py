@@ -26,11 +26,11 @@ def user_cache_dir() -> Path:
 
     ``TINYGRAD_CNN_CACHE`` if set, else the platform's place: ``%LOCALAPPDATA%`` on Windows,
     ``~/Library/Caches`` on macOS, ``$XDG_CACHE_HOME`` or ``~/.cache`` elsewhere; for a user without
-    a home folder, the folder for temporary files.
+    a home folder, one of their own below the folder for temporary files.
     """
     chosen = os.environ.get("TINYGRAD_CNN_CACHE")
     if chosen:
-        return Path(chosen).expanduser()
+        return Path(chosen)
     variable = "LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME"
     base = os.environ.get(variable)
     if base and sys.platform != "darwin":
@@ -38,7 +38,8 @@ def user_cache_dir() -> Path:
     try:
         home = Path.home()
     except RuntimeError:  # no HOME, and the user has no entry in the password database
-        return Path(tempfile.gettempdir()) / "tinygrad_cnn"
+        user = os.getuid() if hasattr(os, "getuid") else "user"
+        return Path(tempfile.gettempdir()) / f"tinygrad_cnn-{user}"
     parts = {"win32": "AppData/Local", "darwin": "Library/Caches"}
     return home / parts.get(sys.platform, ".cache") / "tinygrad_cnn"
 
