@@ -395,10 +395,13 @@ def test_download_goes_on_to_a_mirror_that_works_and_is_kept(tmp_path, files, se
     assert len(server.requests) == requests
 
 
-@pytest.mark.parametrize("length", [True, False])
-def test_truncated_download_is_refused(tmp_path, files, server, monkeypatch, length):
+@pytest.mark.parametrize(
+    ("length", "message"),
+    [(True, "gz: truncated: expected [0-9,]+ bytes, received"), (False, "data is truncated")],
+)
+def test_truncated_download_is_refused(tmp_path, files, server, monkeypatch, length, message):
     monkeypatch.setattr(MNIST, "mirrors", (server.offer("cut", files, cut=30, length=length),))
-    with pytest.raises(FileNotFoundError, match="(truncated|IncompleteRead)"):
+    with pytest.raises(FileNotFoundError, match=message):
         MNIST()
     assert not list(tmp_path.rglob("*.gz*"))
 
@@ -476,4 +479,4 @@ def test_cache_folder(monkeypatch, tmp_path):
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.setattr(cache.Path, "home", homeless)
-    assert user_cache_dir().name == "tinygrad_cnn"
+    assert user_cache_dir().name.startswith("tinygrad_cnn-")

@@ -237,6 +237,17 @@ def test_a_resumed_loader_goes_on_with_the_next_batch(stop, call_set_epoch):
     assert seen(second) == expected[2]
 
 
+def test_only_the_first_loop_after_loading_is_a_resumed_one():
+    reference = DataLoader(numbers(18), 4, shuffle=True, seed=6)
+    expected = [seen(reference) for _ in range(3)]
+    loader = DataLoader(numbers(18), 4, shuffle=True)
+    loader.load_state_dict({**reference.state_dict(), "epoch": 1, "position": 2})
+    for x, _ in loader:
+        assert x.tolist() == expected[1][2]
+        break
+    assert seen(loader) == expected[2]
+
+
 def test_the_prefetched_batches_do_not_count():
     loader = DataLoader(numbers(40), 4, prefetch=5)
     batches = iter(loader)
@@ -305,6 +316,8 @@ def test_two_loops_over_one_loader_at_once():
     got = [next(outer)[0].tolist()]
     assert seen(loader) == expected[1]
     assert got + [x.tolist() for x, _ in outer] == expected[0]
+    state = loader.state_dict()
+    assert (state["epoch"], state["position"]) == (2, 0)  # of the loop that began last
 
 
 # ------------------------------------------------------------------------------------------------
