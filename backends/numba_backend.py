@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from tinygrad_cnn.backend import Array, DType
 from tinygrad_cnn.geometry import Shape
 
-from .numba_kernels import elementwise, memory
+from .numba_kernels import elementwise, loss, memory, optim
 from .numpy_backend import NumpyBackend
 
 BINARY = "add subtract multiply divide maximum minimum".split()
@@ -48,3 +49,45 @@ class NumbaBackend(NumpyBackend):
     def memory_report(self) -> dict[str, Any]:
         """Bytes ``in_use``, ``pooled``, ``peak``, ``limit`` and ``classes`` of the memory pool."""
         return memory.pool.report()
+
+    # -- softmax and its cross-entropy ------------------------------------------------------------
+    def softmax(self, x: Array, axis: int) -> Array:
+        if axis in (-1, x.ndim - 1) and loss.is_rows(x):
+            return loss.softmax(loss.softmax_rows, x)
+        return super().softmax(x, axis)
+
+    def log_softmax(self, x: Array, axis: int) -> Array:
+        if axis in (-1, x.ndim - 1) and loss.is_rows(x):
+            return loss.softmax(loss.log_softmax_rows, x)
+        return super().log_softmax(x, axis)
+
+    def cross_entropy(self, logits: Array, target: Array) -> tuple[Array, Array]:
+        if loss.is_rows(logits):
+            return loss.cross_entropy(logits, np.ascontiguousarray(target, np.int64))
+        return super().cross_entropy(logits, target)
+
+    def cross_entropy_grad(self, g: Array, probabilities: Array, target: Array) -> Array:
+        if loss.is_rows(probabilities) and g.dtype == np.float32:
+            classes = np.ascontiguousarray(target, np.int64)
+            return loss.cross_entropy_grad(np.ascontiguousarray(g), probabilities, classes)
+        return super().cross_entropy_grad(g, probabilities, target)
+
+    # -- optimiser steps ----------------------------------------------------------------------------
+    def sgd_step(
+        self, params: Sequence[Array], grads: Sequence[Array], momenta: Sequence[Array] | None,
+        lr: float, momentum: float, dampening: float, weight_decay: float, nesterov: bool, first: bool,
+    ) -> None:  # fmt: skip
+        settings = (lr, momentum, dampening, weight_decay, nesterov, first)
+        left = optim.sgd_step(params, grads, momenta, *settings)
+        if left:
+            lists = [None if a is None else [a[i] for i in left] for a in (params, grads, momenta)]
+            super().sgd_step(*lists, *settings)  # type: ignore[arg-type]
+
+    def adam_step(
+        self, params: Sequence[Array], grads: Sequence[Array], m: Sequence[Array], v: Sequence[Array],
+        lr: float, betas: tuple[float, float], eps: float, weight_decay: float, decoupled: bool, step: int,
+    ) -> None:  # fmt: skip
+        settings = (lr, betas, eps, weight_decay, decoupled, step)
+        left = optim.adam_step(params, grads, m, v, *settings)
+        if left:
+            super().adam_step(*([a[i] for i in left] for a in (params, grads, m, v)), *settings)

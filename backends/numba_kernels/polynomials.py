@@ -14,6 +14,7 @@ import numpy as np
 
 from .access import bits_of, float_of
 from .runtime import device
+from .simd import fma, power_of_two, round_even, select_gt, splat, vmax
 
 f4, i4 = np.float32, np.int32
 
@@ -44,6 +45,18 @@ def exp32(x: Any) -> Any:
     first = float_of(i4((half + i4(127)) << i4(23)))
     second = float_of(i4((whole - half + i4(127)) << i4(23)))
     return value * first * second
+
+
+@device
+def vexp(v: Any) -> Any:
+    """exp of a vector of ``simd`` for v ≤ 88; results below the smallest normal number are 0."""
+    lowest = splat(f4(-87.3))
+    x = vmax(lowest, v)
+    n = round_even(x * splat(_LOG2E))
+    r = fma(n, splat(-_LN2_LOW), fma(n, splat(-_LN2_HIGH), x))
+    q = fma(r, fma(r, fma(r, fma(r, splat(_E4), splat(_E3)), splat(_E2)), splat(_E1)), splat(_E0))
+    value = splat(f4(1)) + fma(r * r, q, r)
+    return select_gt(lowest, v, splat(f4(0)), value * power_of_two(n))
 
 
 _T0, _T1, _T2, _T3, _T4 = (f4(v) for v in (
