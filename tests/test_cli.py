@@ -122,6 +122,19 @@ def test_doctor_reports_a_wrong_configuration_and_goes_on(tmp_path: Path) -> Non
     assert "mnist-mini" in done.stdout
 
 
+def test_doctor_without_numba_says_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "numba.py").write_text("raise ModuleNotFoundError(\"No module named 'numba'\")\n")
+    done = run("doctor", PYTHONPATH=str(tmp_path))
+    shown = " ".join(done.stdout.split())
+    assert done.returncode == 0
+    assert (
+        "numba not usable: ModuleNotFoundError: No module named 'numba' (pip install numba)"
+        in shown
+    )
+    assert "new tensors get numpy" in shown
+    assert "failed" not in shown.split()
+
+
 def test_doctor_survives_a_section_that_breaks(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # __init__.py); what no layer names is "engine": tensors and their derivatives.
 LAYERS = {
     "contract": {"geometry", "backend"},
+    "methods": {"_methods"},
     "ops": {"ops"},
     "nn": {"nn"},
     "optim": {"optim"},
@@ -34,7 +35,8 @@ LAYERS = {
 MAY_IMPORT = {
     "contract": {"contract"},
     "backends": {"contract", "backends"},
-    "engine": {"contract", "engine"},
+    "engine": {"contract", "engine", "methods"},
+    "methods": {"contract", "engine", "ops"},  # tensor methods are calls of ops
     "ops": {"contract", "engine", "ops"},
     "nn": {"contract", "engine", "ops", "nn"},
     "optim": {"contract", "engine", "ops", "optim"},
@@ -44,7 +46,7 @@ MAY_IMPORT = {
     "face": {"contract", "engine", "ops", "nn", "optim", "models", "tools"},
 }
 
-# Inside functions only. Tensor methods are calls of ops, and ops are made of tensors.
+# Inside functions only: ops are made of tensors.
 MAY_IMPORT_LATER = {"engine": {"ops"}}
 
 # Packages of others at the top of a file (elsewhere NumPy alone), and inside functions.

@@ -100,8 +100,8 @@ def _packages() -> Iterator[Row]:
 
 def _backends() -> Iterator[Row]:
     for name, problem in registry.available_backends().items():
-        lacking = next((p for p in _INSTALL if f"No module named '{p}'" in problem), None)
-        hint = f" ({_INSTALL[lacking]})" if lacking else ""
+        lacking = [package for package in _INSTALL if f"No module named '{package}'" in problem]
+        hint = f" ({_INSTALL[lacking[0]]})" if lacking else ""
         yield name, f"not usable: {problem}{hint}" if problem else "usable"
     yield "new tensors get", _choice()
 
@@ -120,6 +120,8 @@ def _threads() -> Iterator[Row]:
     import tinygrad_cnn as tg
 
     yield "threads", str(tg.get_num_threads())
+    if "numba" not in sys.modules:
+        return  # missing or broken, which the section on backends has said
     numba = importlib.import_module("numba")
     numba.get_num_threads()  # starts the pool: which layer it uses is decided by then
     yield "Numba's layer", numba.threading_layer()
