@@ -21,7 +21,7 @@ import numpy as np
 from tinygrad_cnn.geometry import Shape, Window
 
 from .conv_plan import Plan, Source, correlation_plan, weight_plan
-from .layout import copy_floats, copy_window, pack_panels, zero_floats
+from .layout import copy_padded, copy_window, pack_panels
 from .memory import empty
 from .microkernel import (
     ACCUMULATE,
@@ -232,23 +232,6 @@ def conv_input_grad(
 
 
 @device
-def _gradient_panel(target, nr, gy, s_o, s_p, s_q, count, rows, columns, s_n):
-    """target[pixel][nr] = ``count`` output channels of gy at every pixel, the rest of nr zero."""
-    to = target
-    pixels = rows * columns
-    for p in range(pixels):
-        start = gy + p // columns * s_p + p % columns * s_q
-        if s_o == 4:
-            copy_floats(to, start, count)
-        else:
-            for o in range(count):
-                store_f32(to + 4 * o, load_f32(start + o * s_o))
-        if count < nr:
-            zero_floats(to + 4 * count, nr - count)
-        to += 4 * nr
-
-
-@device
 def _panel_times_run(
     entry, mr, base, pixels, count, panel, nr, target, taps, n_taps, run, run_rows, accumulate
 ):
@@ -287,9 +270,11 @@ def weight_partials(chunk, worker, plan, x, gy, partials, scratch, scratch_bytes
             group, o = index // per_group, index % per_group * nr
             vectors = min(nr, padded - o)
             for i in range(count):
-                at = gy + (first + i) * g_n + at_band * band * g_p + (group * o_group + o) * g_o
-                _gradient_panel(panel + i * high * width * vectors * 4, vectors, at, g_o, g_p, g_q,
-                                min(vectors, o_group - o), high, width, g_n)  # fmt: skip
+                for p in range(high):
+                    at = gy + (first + i) * g_n + (at_band * band + p) * g_p
+                    copy_padded(panel + (i * high + p) * width * vectors * 4, 4 * vectors,
+                                at + (group * o_group + o) * g_o, g_q, g_o, width,
+                                min(vectors, o_group - o))  # fmt: skip
             matrix = partials + split * partial_bytes
             matrix += (group * padded + o) * n_taps * run_rows * 4
             _panel_times_run(

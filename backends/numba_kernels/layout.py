@@ -28,6 +28,7 @@ from .simd import (
     store,
     store_f32,
     store_part,
+    transpose_square,
 )
 
 
@@ -53,21 +54,32 @@ def zero_floats(target: int, count: int) -> None:
 
 
 @device
-def _copy_pixels(target, pitch, source, s_w, s_c, count, channels):
-    """``count`` pixels of one image row; the bytes between channels and pitch become 0."""
-    if s_c == 4 and s_w == pitch and pitch == 4 * channels:
-        copy_floats(target, source, count * channels)
-        return
-    rest = pitch // 4 - channels
-    for q in range(count):
-        to, start = target + q * pitch, source + q * s_w
-        if s_c == 4:
-            copy_floats(to, start, channels)
-        else:
-            for ch in range(channels):
-                store_f32(to + 4 * ch, load_f32(start + ch * s_c))
-        if rest:
-            zero_floats(to + 4 * channels, rest)
+def copy_matrix(target, pitch, source, s_r, s_c, rows, columns):
+    """target[r·pitch + 4·c] = source[r·s_r + c·s_c]: whichever of r and c is contiguous in the source."""
+    if s_c == 4 and s_r == pitch and pitch == 4 * columns:
+        copy_floats(target, source, rows * columns)
+    elif s_c == 4:
+        for r in range(rows):
+            copy_floats(target + r * pitch, source + r * s_r, columns)
+    else:
+        squares = (rows // WIDTH * WIDTH) if s_r == 4 else 0
+        whole = columns // WIDTH * WIDTH if squares else 0
+        for r in range(0, squares, WIDTH):
+            for c in range(0, whole, WIDTH):
+                transpose_square(target + r * pitch + 4 * c, pitch, source + 4 * r + c * s_c, s_c)
+        for r in range(rows):
+            for c in range(whole if r < squares else 0, columns):
+                store_f32(target + r * pitch + 4 * c, load_f32(source + r * s_r + c * s_c))
+
+
+@device
+def copy_padded(target, pitch, source, s_r, s_c, rows, columns):
+    """``copy_matrix``, and zeros from the last column to the pitch."""
+    copy_matrix(target, pitch, source, s_r, s_c, rows, columns)
+    rest = pitch // 4 - columns
+    if rest > 0:
+        for r in range(rows):
+            zero_floats(target + r * pitch + 4 * columns, rest)
 
 
 @device
@@ -85,7 +97,7 @@ def copy_window(target, pitch, rows, columns, source, s_h, s_w, s_c, h, w, chann
         else:
             zero_floats(line, first * pitch // 4)
             start = source + at * s_h + (column + first) * s_w
-            _copy_pixels(line + first * pitch, pitch, start, s_w, s_c, last - first, channels)
+            copy_padded(line + first * pitch, pitch, start, s_w, s_c, last - first, channels)
             zero_floats(line + last * pitch, (columns - last) * pitch // 4)
 
 
