@@ -3,8 +3,8 @@
 They live apart so that ``tensor.py`` holds only what a graph needs.
 """
 
-# A mixin cannot tell mypy that self is always a Tensor, and comparisons return tensors instead of bool:
-# mypy: disable-error-code="arg-type,override"
+# mypy: disable-error-code="arg-type, override"
+# (a mixin cannot say that self is always a Tensor, and comparisons return tensors instead of bool)
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ def _boolean(symbol: str, *operands: Any) -> None:
     for x in operands:
         if not isinstance(x, bool) and getattr(x, "dtype", None) != "bool":
             found = getattr(x, "dtype", type(x).__name__)
-            raise TypeError(f"{symbol} joins boolean tensors, received {found}; compare first, as in (x > 0)")
+            raise TypeError(
+                f"{symbol} joins boolean tensors, received {found}; compare first, as in (x > 0)"
+            )
 
 
 class TensorMethods:
@@ -326,7 +328,9 @@ class TensorMethods:
     def clamp(self, min: Any = None, max: Any = None) -> Tensor:
         return ops.clamp(self, min, max)
 
-    def allclose(self, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
+    def allclose(
+        self, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+    ) -> bool:
         return ops.allclose(self, other, rtol, atol, equal_nan)
 
     def equal(self, other: Tensor) -> bool:
@@ -380,10 +384,24 @@ class TensorMethods:
     def min(self, dim: Any = None, keepdim: bool = False) -> Any:
         return ops.min(self, dim, keepdim)
 
-    def var(self, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float | None = None) -> Tensor:
+    def var(
+        self,
+        dim: Any = None,
+        unbiased: bool | None = None,
+        keepdim: bool = False,
+        *,
+        correction: float | None = None,
+    ) -> Tensor:
         return ops.var(self, dim, unbiased, keepdim, correction=correction)
 
-    def std(self, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float | None = None) -> Tensor:
+    def std(
+        self,
+        dim: Any = None,
+        unbiased: bool | None = None,
+        keepdim: bool = False,
+        *,
+        correction: float | None = None,
+    ) -> Tensor:
         return ops.std(self, dim, unbiased, keepdim, correction=correction)
 
     def norm(self, p: float | str = "fro", dim: Any = None, keepdim: bool = False) -> Tensor:
@@ -405,7 +423,9 @@ class TensorMethods:
         return ops.reshape(self, *shape)
 
     def view(self, *shape: Any) -> Tensor:
-        """``reshape``: the memory order is the backend's own affair, so a view is not always possible."""
+        """``reshape``: the memory order is the backend's own affair, so a view is not always
+        possible.
+        """
         return ops.reshape(self, *shape)
 
     def view_as(self, other: Tensor) -> Tensor:
@@ -512,7 +532,9 @@ class TensorMethods:
     def is_floating_point(self) -> bool:
         return self.dtype.kind == "f"  # type: ignore[no-any-return]
 
-    def to(self, *args: Any, dtype: Any = None, backend: str | None = None, copy: bool = False) -> Tensor:
+    def to(
+        self, *args: Any, dtype: Any = None, backend: str | None = None, copy: bool = False
+    ) -> Tensor:
         return ops.to(self, *args, dtype=dtype, backend=backend, copy=copy)
 
     def type_as(self, other: Tensor) -> Tensor:
@@ -542,7 +564,8 @@ class TensorMethods:
     def new_ones(self, *size: Any) -> Tensor:
         return ops.ones(*size, dtype=self.dtype, backend=self.backend)
 
-    # -- in place --------------------------------------------------------------------------------------
+    # -- in place
+    # --------------------------------------------------------------------------------------
     def add_(self, *args: Any, **kwargs: Any) -> Self:
         return self.inplace(ops.add, *args, **kwargs)
 

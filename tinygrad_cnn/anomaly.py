@@ -31,7 +31,8 @@ class Anomaly:
             if part is not None and op.needs[i] and (what := _bad(part)):
                 cause = f"; {self.first}" if self.first else ""
                 raise RuntimeError(
-                    f"the backward of {op.source or op.name} gave {what} in the gradient of its input {i}{cause}"
+                    f"the backward of {op.source or op.name} gave {what} in the gradient "
+                    f"of its input {i}{cause}"
                 )
 
     def path(self) -> str:
@@ -41,8 +42,9 @@ class Anomaly:
 class detect_anomaly(ContextDecorator):  # noqa: N801  (PyTorch's name)
     """``with detect_anomaly():`` backward raises RuntimeError at the first NaN or infinity.
 
-    The message names the operation, the path of its layer, the source line that called it, and the forward
-    line where the first bad value appeared. Both the forward and the backward pass must run inside; costs time.
+    The message names the operation, the path of its layer, the source line that called it, and the
+    forward line where the first bad value appeared. Both the forward and the backward pass must run
+    inside; costs time.
     """
 
     def __enter__(self) -> Anomaly:
@@ -55,9 +57,15 @@ class detect_anomaly(ContextDecorator):  # noqa: N801  (PyTorch's name)
 
 
 def _bad(t: Any) -> str:
-    """"NaN", "infinity" or "" for a tensor or a scalar."""
+    """ "NaN", "infinity" or "" for a tensor or a scalar."""
     if not isinstance(t, Tensor):
-        return "" if not isinstance(t, float) or math.isfinite(t) else "NaN" if math.isnan(t) else "infinity"
+        return (
+            ""
+            if not isinstance(t, float) or math.isfinite(t)
+            else "NaN"
+            if math.isnan(t)
+            else "infinity"
+        )
     if t.dtype.kind != "f" or not t.array.size:
         return ""
     kernels, axes = t.backend, tuple(range(t.ndim))

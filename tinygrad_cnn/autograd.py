@@ -1,15 +1,17 @@
 """Reverse-mode differentiation: walk the recorded graph from outputs to leaves.
 
 ``backward`` adds gradients to ``.grad`` of leaves; ``grad`` returns them and writes nowhere. With
-``create_graph=True`` the derivative rules themselves are recorded, which gives derivatives of every order.
+``create_graph=True`` the derivative rules themselves are recorded, which gives derivatives of every
+order.
 
-Why an order at all? An operation may run backward only when the gradients of *all* its uses have been added
-up. Every operation is younger than its inputs, so "youngest first" is such an order, found without recursion.
+Why an order at all? An operation may run backward only when the gradients of *all* its uses have
+been added up. Every operation is younger than its inputs, so "youngest first" is such an order,
+found without recursion.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ContextDecorator
 from operator import attrgetter
 from typing import Any
@@ -22,13 +24,16 @@ from .geometry import Shape, broadcast_axes
 from .tensor import Edge, Op, Tensor, mode
 
 __all__ = [
-    "Anomaly", "Function", "backward", "checkpoint", "detect_anomaly", "enable_grad", "grad", "hessian", "hvp",
+    "Anomaly", "Function", "backward", "checkpoint", "detect_anomaly", "enable_grad", "grad",
+    "hessian", "hvp",
     "inference_mode", "is_grad_enabled", "jacobian", "jvp", "no_grad", "set_grad_enabled", "vjp",
 ]  # fmt: skip
 
 
 class set_grad_enabled(ContextDecorator):  # noqa: N801  (PyTorch's name)
-    """Switch recording on or off in this thread: ``with set_grad_enabled(False):``, a decorator, or a plain call."""
+    """Switch recording on or off in this thread: ``with set_grad_enabled(False):``, a decorator, or
+    a plain call.
+    """
 
     def __init__(self, enabled: bool) -> None:
         self.enabled = enabled
@@ -43,7 +48,9 @@ class set_grad_enabled(ContextDecorator):  # noqa: N801  (PyTorch's name)
 
 
 class _Switch(ContextDecorator):
-    """A re-usable ``with`` block (and decorator) that sets recording and restores what was before."""
+    """A re-usable ``with`` block (and decorator) that sets recording and restores what was
+    before.
+    """
 
     record = False
     inference = False
@@ -94,10 +101,12 @@ def backward(
     create_graph: bool = False,
     inputs: Sequence[Tensor] | Tensor | None = None,
 ) -> None:
-    """Add the derivative of Σ tensorsᵢ·grad_tensorsᵢ to ``.grad`` of every leaf (or of ``inputs`` only).
+    """Add the derivative of Σ tensorsᵢ·grad_tensorsᵢ to ``.grad`` of every leaf (or of ``inputs``
+    only).
 
-    The graph is freed unless ``retain_graph`` (default: ``create_graph``). Raises RuntimeError when a tensor has no
-    graph, when a non-scalar has no gradient, when the graph was freed, or when a saved tensor was changed in place.
+    The graph is freed unless ``retain_graph`` (default: ``create_graph``). Raises RuntimeError when
+    a tensor has no graph, when a non-scalar has no gradient, when the graph was freed, or when a
+    saved tensor was changed in place.
     """
     roots, seeds = _roots(tensors, grad_tensors)
     targets = None if inputs is None else [_key(t) for t in _listed(inputs)]
@@ -120,9 +129,11 @@ def grad(
     create_graph: bool = False,
     allow_unused: bool = False,
 ) -> tuple[Any, ...]:
-    """The derivatives of Σ outputsᵢ·grad_outputsᵢ with respect to ``inputs``, as a tuple; ``.grad`` is not touched.
+    """The derivatives of Σ outputsᵢ·grad_outputsᵢ with respect to ``inputs``, as a tuple; ``.grad``
+    is not touched.
 
-    Raises RuntimeError for an input that was not used (None instead with ``allow_unused``), and as ``backward`` does.
+    Raises RuntimeError for an input that was not used (None instead with ``allow_unused``), and as
+    ``backward`` does.
 
     >>> import tinygrad_cnn as tg
     >>> x = tg.tensor(3.0, requires_grad=True, backend="numpy")
@@ -136,11 +147,14 @@ def grad(
         if not t.requires_grad:
             raise RuntimeError(f"grad: input {i} {t.shape} does not require gradients")
     keys = [_key(t) for t in wanted]
-    found = _run(roots, seeds, keys, create_graph if retain_graph is None else retain_graph, create_graph)
+    found = _run(
+        roots, seeds, keys, create_graph if retain_graph is None else retain_graph, create_graph
+    )
     missing = [i for i, key in enumerate(keys) if key not in found]
     if missing and not allow_unused:
         raise RuntimeError(
-            f"grad: input {missing[0]} {wanted[missing[0]].shape} was not used to compute the outputs; "
+            f"grad: input {missing[0]} {wanted[missing[0]].shape} was not used to compute the "
+            "outputs; "
             "pass allow_unused=True to get None for it"
         )
     return tuple(found.get(key) for key in keys)
@@ -150,9 +164,15 @@ def grad(
 # The walk
 # ------------------------------------------------------------------------------------------------
 def _run(
-    roots: Sequence[Edge], seeds: Sequence[Tensor], targets: Sequence[Edge] | None, retain: bool, create: bool
+    roots: Sequence[Edge],
+    seeds: Sequence[Tensor],
+    targets: Sequence[Edge] | None,
+    retain: bool,
+    create: bool,
 ) -> dict[Edge, Tensor]:
-    """Send the seed gradients back; returns the gradient of every leaf, or of the ``targets`` only."""
+    """Send the seed gradients back; returns the gradient of every leaf, or of the ``targets``
+    only.
+    """
     order = _youngest_first(roots)
     needed = None if targets is None else _leading_to(targets, order)
     wanted = frozenset(targets or ())
@@ -173,11 +193,13 @@ def _run(
                 continue
             op.needs = tuple(e is not None and (needed is None or e in needed) for e in op.edges)
             if any(op.needs):
-                for edge, need, part in zip(op.edges, op.needs, _derivative(op, total, create), strict=True):
+                for edge, need, part in zip(
+                    op.edges, op.needs, _derivative(op, total, create), strict=True
+                ):
                     if need and part is not None:
                         sums.add(edge, part)
             if not retain:
-                op.edges, op.inputs, op.array = (), None, None
+                op.edges, op.inputs, op.array = (), (), None
         for leaf, total in sums.rest():
             if needed is None or leaf in wanted:
                 for hook in list((leaf._hooks or {}).values()):
@@ -255,16 +277,18 @@ def _replaced(answer: Any, total: Tensor) -> Tensor:
     if answer is None:
         return total
     if not isinstance(answer, Tensor) or answer.shape != total.shape:
-        raise ValueError(f"a gradient hook must return None or a tensor of shape {total.shape}, received {answer!r}")
+        raise ValueError(
+            f"a gradient hook must return None or a tensor of shape {total.shape}, "
+            f"received {answer!r}"
+        )
     return answer
 
 
 def _derivative(op: Op, total: Tensor, create: bool) -> list[Tensor | None]:
     """The gradients of the inputs of ``op``, un-broadcast, from that of its output."""
-    if op.inputs is not None:
-        for i, t in enumerate(op.inputs):
-            if isinstance(t, Tensor) and t.version != op.versions[i]:
-                raise _changed(op, f"input {i}", t.shape)
+    for i, t in enumerate(op.inputs):
+        if isinstance(t, Tensor) and t.version != op.versions[i]:
+            raise _changed(op, f"input {i}", t.shape)
     out = None
     if op.array is not None:
         if op.counter[0]:
@@ -273,7 +297,7 @@ def _derivative(op: Op, total: Tensor, create: bool) -> list[Tensor | None]:
         out.requires_grad, out.grad_fn = create, op if create else None
     parts: Any
     if op.fused_backward is not None and not create:
-        arrays = [t.array if isinstance(t, Tensor) else t for t in op.inputs or ()]
+        arrays = [t.array if isinstance(t, Tensor) else t for t in op.inputs]
         parts = op.fused_backward(op.kernels, total.array, op.array, *arrays)
         if not isinstance(parts, tuple):
             parts = (parts,)
@@ -291,15 +315,20 @@ def _derivative(op: Op, total: Tensor, create: bool) -> list[Tensor | None]:
 
 def _unbroadcast(op: Op, i: int, part: Tensor, shape: Shape) -> Tensor:
     if not op.broadcasts:
-        raise RuntimeError(f"{op.name}: gradient of input {i} has shape {part.shape}, the input {shape}")
+        raise RuntimeError(
+            f"{op.name}: gradient of input {i} has shape {part.shape}, the input {shape}"
+        )
     summed = part.sum(broadcast_axes(part.shape, shape), keepdim=True) if part.ndim else part
     return summed.reshape(shape)
 
 
 def _changed(op: Op, what: str, shape: Shape) -> RuntimeError:
-    where = f" (made at {op.source})" if op.source else "; detect_anomaly() adds the line that made it"
+    where = (
+        f" (made at {op.source})" if op.source else "; detect_anomaly() adds the line that made it"
+    )
     return RuntimeError(
-        f"{op.name} saved its {what} {tuple(shape)} for backward, but it was changed in place since{where}. "
+        f"{op.name} saved its {what} {tuple(shape)} for backward, "
+        f"but it was changed in place since{where}. "
         "Use the out-of-place operation, or .clone() before the change"
     )
 
@@ -319,7 +348,9 @@ def _write_grad(leaf: Tensor, total: Tensor, create: bool) -> None:
 
 
 def _shared(total: Tensor) -> bool:
-    """Whether anything but this walk refers to the array (CPython's count: array attribute + argument)."""
+    """Whether anything but this walk refers to the array (CPython's count: array attribute +
+    argument).
+    """
     import sys
 
     return sys.getrefcount(total.array) > 2 or sys.getrefcount(total) > 5
@@ -344,7 +375,8 @@ def _roots(tensors: Any, gradients: Any) -> tuple[list[Edge], list[Tensor]]:
     for i, (t, g) in enumerate(zip(outputs, given, strict=True)):
         if not t.requires_grad:
             raise RuntimeError(
-                f"output {i} {t.shape} has no graph: none of the tensors it was computed from requires gradients"
+                f"output {i} {t.shape} has no graph: "
+                "none of the tensors it was computed from requires gradients"
             )
         if g is None:
             if t.array.size != 1:
@@ -355,10 +387,8 @@ def _roots(tensors: Any, gradients: Any) -> tuple[list[Edge], list[Tensor]]:
             g = Tensor._wrap(t.backend.full(t.shape, 1.0, t.dtype), t.backend)
         elif g.shape != t.shape or g.dtype != t.dtype:
             raise ValueError(
-                f"gradient {i}: expected shape {t.shape} and {t.dtype}, received {g.shape} and {g.dtype}"
+                f"gradient {i}: expected shape {t.shape} and {t.dtype}, "
+                f"received {g.shape} and {g.dtype}"
             )
         seeds.append(g)
     return [_key(t) for t in outputs], seeds
-
-
-Hook = Callable[[Tensor], "Tensor | None"]

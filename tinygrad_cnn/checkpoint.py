@@ -32,7 +32,6 @@ class _Segment(Op):
                 again = self.run()
         finally:
             random.set_rng_state(now)
-        assert self.inputs is not None
         wanted = [t for t, need in zip(self.inputs, self.needs, strict=True) if need]
         found = iter(autograd.grad(again, wanted, grad, create_graph=create, allow_unused=True))
         return tuple(next(found) if need else None for need in self.needs)
@@ -41,9 +40,9 @@ class _Segment(Op):
 def checkpoint(function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
     """function(*args, **kwargs), keeping only its arguments; backward runs it a second time.
 
-    Memory of the segment's intermediate values is traded for one more forward pass. Random numbers (dropout)
-    repeat exactly. The function must return one tensor and have no side effects that a second run would spoil
-    (batch norm would update its running statistics twice).
+    Memory of the segment's intermediate values is traded for one more forward pass. Random numbers
+    (dropout) repeat exactly. The function must return one tensor and have no side effects that a
+    second run would spoil (batch norm would update its running statistics twice).
     """
     from . import autograd
 
@@ -51,7 +50,9 @@ def checkpoint(function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Te
     with autograd.enable_grad():
         probe = function(*args, **kwargs)
     if not isinstance(probe, Tensor):
-        raise TypeError(f"checkpoint: the function must return one tensor, received {type(probe).__name__}")
+        raise TypeError(
+            f"checkpoint: the function must return one tensor, received {type(probe).__name__}"
+        )
     if not mode.record or not probe.requires_grad:
         return probe.detach()
     given = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor) and a.requires_grad]

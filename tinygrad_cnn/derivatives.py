@@ -1,7 +1,8 @@
 """Products with Jacobians and Hessians, and the matrices themselves, from reverse mode alone.
 
-With J the Jacobian of a function: vjp is vᵀJ, one backward pass. jvp is J·v: the map u ↦ uᵀJ is linear, and its
-own vjp along v is J·v ("double backward"). A Hessian is the Jacobian of the gradient.
+With J the Jacobian of a function: vjp is vᵀJ, one backward pass. jvp is J·v: the map u ↦ uᵀJ is
+linear, and its own vjp along v is J·v ("double backward"). A Hessian is the Jacobian of the
+gradient.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ def _tuple(x: Any) -> tuple[Tensor, ...]:
 
 
 def _call(func: Callable[..., Any], inputs: Any, connected: bool) -> tuple[tuple[Tensor, ...], Any]:
-    """Fresh leaves with the values of ``inputs`` (or tensors tied to them) and func's value there."""
+    """Fresh leaves with the values of ``inputs`` (or tensors tied to them) and func's value
+    there.
+    """
     from .autograd import enable_grad
 
     with enable_grad():
@@ -51,7 +54,10 @@ def _direction(v: Any, model: tuple[Tensor, ...], name: str) -> tuple[Tensor, ..
         return tuple(m.detach() * 0 + 1 for m in model)
     vs = _tuple(v)
     if [t.shape for t in vs] != [m.shape for m in model]:
-        raise ValueError(f"{name}: v must have shapes {[m.shape for m in model]}, received {[t.shape for t in vs]}")
+        raise ValueError(
+            f"{name}: v must have shapes {[m.shape for m in model]}, "
+            f"received {[t.shape for t in vs]}"
+        )
     return vs
 
 
@@ -62,7 +68,9 @@ def _weighted(ys: tuple[Tensor, ...], vs: tuple[Tensor, ...]) -> Tensor:
     return total
 
 
-def vjp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool = False) -> tuple[Any, Any]:
+def vjp(
+    func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool = False
+) -> tuple[Any, Any]:
     """(func(inputs), vᵀJ): the gradient of Σ v·func, in the structure of ``inputs``."""
     xs, out = _call(func, inputs, create_graph)
     ys = _tuple(out)
@@ -71,7 +79,9 @@ def vjp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool
     return _detached(out, create_graph), _like(parts, inputs)
 
 
-def jvp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool = False) -> tuple[Any, Any]:
+def jvp(
+    func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool = False
+) -> tuple[Any, Any]:
     """(func(inputs), J·v): the derivative of func along v, in the structure of the output."""
     xs, out = _call(func, inputs, create_graph)
     ys = _tuple(out)
@@ -102,7 +112,9 @@ def jacobian(func: Callable[..., Any], inputs: Any, create_graph: bool = False) 
         rows = [_grads(flat[i], xs, None, create_graph) for i in range(flat.array.size)]
         table.append(
             tuple(
-                stack([row[k] for row in rows]).reshape(*y.shape, *x.shape) if rows else x.detach().new_zeros((*y.shape, *x.shape))
+                stack([row[k] for row in rows]).reshape(*y.shape, *x.shape)
+                if rows
+                else x.detach().new_zeros((*y.shape, *x.shape))
                 for k, x in enumerate(xs)
             )
         )
@@ -110,7 +122,9 @@ def jacobian(func: Callable[..., Any], inputs: Any, create_graph: bool = False) 
 
 
 def hessian(func: Callable[..., Any], inputs: Any, create_graph: bool = False) -> Any:
-    """All second derivatives of a scalar function: H[i…, j…] = ∂²func/∂x[i…]∂x[j…] (nested tuples for several inputs)."""
+    """All second derivatives of a scalar function: H[i…, j…] = ∂²func/∂x[i…]∂x[j…] (nested tuples
+    for several inputs).
+    """
 
     def gradient(*xs: Tensor) -> Any:
         return _like(_grads(_scalar(func(*xs)), xs, None, True), inputs)
@@ -118,8 +132,12 @@ def hessian(func: Callable[..., Any], inputs: Any, create_graph: bool = False) -
     return jacobian(gradient, inputs, create_graph)
 
 
-def hvp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool = False) -> tuple[Any, Any]:
-    """(func(inputs), H·v) for a scalar function: one more backward pass through its gradient, no matrix."""
+def hvp(
+    func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool = False
+) -> tuple[Any, Any]:
+    """(func(inputs), H·v) for a scalar function: one more backward pass through its gradient, no
+    matrix.
+    """
     xs, out = _call(func, inputs, create_graph)
     first = _grads(_scalar(out), xs, None, True)
     total = _weighted(first, _direction(v, xs, "hvp"))

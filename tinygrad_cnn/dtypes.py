@@ -1,8 +1,9 @@
 """Element types and PyTorch's promotion rules. A dtype is a ``numpy.dtype``.
 
-Promotion looks at three groups in this order of weight: tensors with dimensions, 0-d tensors, Python
-scalars. A lower group changes the result only when its category (bool < integer < float) is higher, so a
-Python scalar never widens a tensor: int64 tensor + 1.5 is float32, float16 tensor + 1.5 stays float16.
+Promotion looks at three groups in this order of weight: tensors with dimensions, 0-d tensors,
+Python scalars. A lower group changes the result only when its category (bool < integer < float) is
+higher, so a Python scalar never widens a tensor: int64 tensor + 1.5 is float32, float16 tensor +
+1.5 stays float16.
 """
 
 from __future__ import annotations

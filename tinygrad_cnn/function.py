@@ -27,7 +27,9 @@ class _Context:
     def saved_tensors(self) -> tuple[Tensor | None, ...]:
         for i, (t, version) in enumerate(zip(self.saved, self.versions, strict=True)):
             if t is not None and t.version != version:
-                raise RuntimeError(f"saved tensor {i} {t.shape} was changed in place since save_for_backward")
+                raise RuntimeError(
+                    f"saved tensor {i} {t.shape} was changed in place since save_for_backward"
+                )
         return self.saved
 
     def mark_non_differentiable(self, *tensors: Tensor) -> None:
@@ -36,7 +38,9 @@ class _Context:
 
 
 class _User(Op):
-    """The node of a user's function: all differentiable outputs in one flat vector (an Op has one output)."""
+    """The node of a user's function: all differentiable outputs in one flat vector (an Op has one
+    output).
+    """
 
     def __init__(self, function: type[Function], arguments: tuple[Any, ...]) -> None:
         self.function, self.arguments, self.ctx = function, arguments, _Context()
@@ -56,11 +60,19 @@ class _User(Op):
         self.outputs = (made,) if isinstance(made, Tensor) else tuple(made)
         for out in self.outputs:
             if not isinstance(out, Tensor):
-                raise TypeError(f"{self.name}.forward must return tensors, received {type(out).__name__}")
-        self.flat = [t for t in self.outputs if t.dtype.kind == "f" and not any(t is c for c in self.ctx.constant)]
+                raise TypeError(
+                    f"{self.name}.forward must return tensors, received {type(out).__name__}"
+                )
+        self.flat = [
+            t
+            for t in self.outputs
+            if t.dtype.kind == "f" and not any(t is c for c in self.ctx.constant)
+        ]
         if not self.flat:
             return kernels.empty((0,), "float32")
-        return kernels.concatenate([kernels.reshape(t.array, (t.array.size,)) for t in self.flat], 0)
+        return kernels.concatenate(
+            [kernels.reshape(t.array, (t.array.size,)) for t in self.flat], 0
+        )
 
     def backward(self, grad: Tensor, out: Any) -> tuple[Tensor | None, ...]:
         pieces = dict(zip(map(id, self.flat), _unflatten(grad, self.flat), strict=True))
@@ -71,7 +83,8 @@ class _User(Op):
         parts = parts if isinstance(parts, tuple | list) else (parts,)
         if len(parts) != len(self.arguments):
             raise ValueError(
-                f"{self.name}.backward must return {len(self.arguments)} gradients, one an argument of forward, "
+                f"{self.name}.backward must return {len(self.arguments)} gradients, "
+                "one an argument of forward, "
                 f"received {len(parts)}"
             )
         return tuple(p for p, a in zip(parts, self.arguments, strict=True) if isinstance(a, Tensor))
@@ -90,8 +103,9 @@ class Function:
     """Base class of an operation of your own.
 
     Write two static methods on tensors: ``forward(ctx, *args)`` returns one tensor or a tuple, and
-    ``backward(ctx, *grad_outputs)`` returns one gradient (or None) an argument; call it as ``Name.apply(*args)``.
-    Written in Tensor operations, the backward is differentiable again. Check it with ``tg.gradcheck``.
+    ``backward(ctx, *grad_outputs)`` returns one gradient (or None) an argument; call it as
+    ``Name.apply(*args)``. Written in Tensor operations, the backward is differentiable again. Check
+    it with ``tg.gradcheck``.
 
     >>> import tinygrad_cnn as tg
     >>> class Cube(tg.autograd.Function):

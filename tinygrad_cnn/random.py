@@ -1,7 +1,8 @@
 """Random numbers: one counter-based stream (Philox 4x32-10) with the same bits on every backend.
 
-A generator is only (seed, offset): a draw of ``count`` numbers reads the blocks ``offset …`` of stream ``seed``, and the
-offset moves on by ceil(count / 2), as every number uses at most two of the four words of a block.
+A generator is only (seed, offset): a draw of ``count`` numbers reads the blocks ``offset …`` of
+stream ``seed``, and the offset moves on by ceil(count / 2), as every number uses at most two of the
+four words of a block.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ import numpy as np
 from .backend import Array, Backend, load_backend
 from .dtypes import DType, as_dtype, float32, int64
 from .geometry import Shape
-from .tensor import Tensor, _pick
+from .tensor import BackendLike, Tensor, _pick
 
 
 class Generator:
-    """A position in a random stream. ``get_state()`` and ``set_state()`` make a run repeatable from any point."""
+    """A position in a random stream. ``get_state()`` and ``set_state()`` make a run repeatable from
+    any point.
+    """
 
     def __init__(self, seed: int = 0) -> None:
         self._lock = threading.Lock()
@@ -50,7 +53,9 @@ default_generator = Generator(0)
 
 
 def manual_seed(seed: int) -> Generator:
-    """Restart the default stream: initial weights, dropout and noise repeat exactly, on every backend."""
+    """Restart the default stream: initial weights, dropout and noise repeat exactly, on every
+    backend.
+    """
     return default_generator.manual_seed(seed)
 
 
@@ -64,12 +69,16 @@ def set_rng_state(state: tuple[int, int]) -> None:
     default_generator.set_state(state)
 
 
-def uniform_array(backend: Backend, shape: Shape, dtype: DType, generator: Generator | None = None) -> Array:
+def uniform_array(
+    backend: Backend, shape: Shape, dtype: DType, generator: Generator | None = None
+) -> Array:
     seed, offset = (generator or default_generator).reserve(math.prod(shape))
     return backend.random_uniform(shape, dtype, seed, offset)
 
 
-def normal_array(backend: Backend, shape: Shape, dtype: DType, generator: Generator | None = None) -> Array:
+def normal_array(
+    backend: Backend, shape: Shape, dtype: DType, generator: Generator | None = None
+) -> Array:
     seed, offset = (generator or default_generator).reserve(math.prod(shape))
     return backend.random_normal(shape, dtype, seed, offset)
 
@@ -79,7 +88,10 @@ def _shape(size: tuple[Any, ...]) -> Shape:
 
 
 def rand(
-    *size: Any, generator: Generator | None = None, dtype: Any = float32, backend: str | None = None,
+    *size: Any,
+    generator: Generator | None = None,
+    dtype: Any = float32,
+    backend: BackendLike = None,
     requires_grad: bool = False,
 ) -> Tensor:
     """Uniform numbers in [0, 1)."""
@@ -89,7 +101,10 @@ def rand(
 
 
 def randn(
-    *size: Any, generator: Generator | None = None, dtype: Any = float32, backend: str | None = None,
+    *size: Any,
+    generator: Generator | None = None,
+    dtype: Any = float32,
+    backend: BackendLike = None,
     requires_grad: bool = False,
 ) -> Tensor:
     """Standard normal numbers."""
@@ -99,10 +114,16 @@ def randn(
 
 
 def randint(
-    low: int, high: Any = None, size: Any = None, generator: Generator | None = None, dtype: Any = int64,
-    backend: str | None = None,
+    low: int,
+    high: Any = None,
+    size: Any = None,
+    generator: Generator | None = None,
+    dtype: Any = int64,
+    backend: BackendLike = None,
 ) -> Tensor:
-    """Integers in [low, high), or in [0, low) when called as randint(high, size). Raises ValueError on an empty range."""
+    """Integers in [low, high), or in [0, low) when called as randint(high, size). Raises ValueError
+    on an empty range.
+    """
     if size is None:
         low, high, size = 0, low, high
     if high <= low:
@@ -111,11 +132,15 @@ def randint(
     seed, offset = (generator or default_generator).reserve(math.prod(shape))
     words = _words(math.prod(shape) * 2, seed, offset).reshape(-1, 2).astype(np.uint64)
     values = ((words[:, 0] << np.uint64(32)) | words[:, 1]) % np.uint64(high - low)
-    return Tensor._wrap(owner.asarray((values.astype(np.int64) + low).reshape(shape), as_dtype(dtype)), owner)
+    return Tensor._wrap(
+        owner.asarray((values.astype(np.int64) + low).reshape(shape), as_dtype(dtype)), owner
+    )
 
 
 def _words(count: int, seed: int, offset: int) -> np.ndarray[Any, Any]:
-    """uint32 words of the stream as a NumPy array (the same on every backend, so the reference makes them)."""
+    """uint32 words of the stream as a NumPy array (the same on every backend, so the reference
+    makes them).
+    """
     made: np.ndarray[Any, Any] = load_backend("numpy").random_bits(count, seed, offset)
     return made
 
@@ -126,7 +151,7 @@ def permutation(n: int, seed: int, stream: int = 0) -> np.ndarray[Any, Any]:
     return np.argsort((words[:, 0] << np.uint64(32)) | words[:, 1], kind="stable")
 
 
-def randperm(n: int, generator: Generator | None = None, backend: str | None = None) -> Tensor:
+def randperm(n: int, generator: Generator | None = None, backend: BackendLike = None) -> Tensor:
     """A random order of 0 … n−1 as an int64 tensor."""
     owner = _pick(backend)
     seed, offset = (generator or default_generator).reserve(n)

@@ -1,10 +1,10 @@
 """Op and Tensor: run a forward function, remember how to go back.
 
 An ``Op`` object is one recorded operation. Its constructor takes static parameters;
-``forward(kernels, *arrays)`` computes on the backend's arrays; ``backward(grad, out)`` is the derivative
-rule, written **in Tensor operations only**, so that running it while recording gives derivatives of every
-order. An optional ``fused_backward(kernels, grad, out, *arrays)`` is the same rule on arrays, used when no
-graph of the gradient is wanted.
+``forward(kernels, *arrays)`` computes on the backend's arrays; ``backward(grad, out)`` is the
+derivative rule, written **in Tensor operations only**, so that running it while recording gives
+derivatives of every order. An optional ``fused_backward(kernels, grad, out, *arrays)`` is the same
+rule on arrays, used when no graph of the gradient is wanted.
 
 The graph points backward only (output → Op → inputs), so reference counting frees it:
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .autograd import Anomaly
 
 Edge = Any  # where a gradient goes: an Op (it made the input) or a leaf Tensor
-Grads = "Tensor | None | tuple[Tensor | None, ...]"
+BackendLike = str | Backend | None  # a name, a backend, or the current one
 
 
 class _Mode(threading.local):
@@ -62,9 +62,22 @@ class Op:
 
     # what recording adds; static parameters live in __dict__, so that an Op can be replayed
     __slots__ = (
-        "__dict__", "__weakref__", "array", "counter", "edges", "hooks", "inputs", "kernels", "kept",
-        "needs", "sequence", "shapes", "source", "versions",
+        "__dict__", "__weakref__", "array", "counter", "edges", "hooks", "inputs", "kernels",
+        "kept", "needs", "sequence", "shapes", "source", "versions",
     )  # fmt: skip
+
+    array: Array | None  # the output, when saves_output
+    counter: list[int]  # its version
+    edges: tuple[Edge | None, ...]  # where the gradient of each input goes; () once freed
+    hooks: dict[int, Callable[[Tensor], Tensor | None]] | None
+    inputs: tuple[Tensor, ...]  # when saves_inputs, else (); Python scalars stand among them
+    kernels: Backend
+    kept: Any  # weak reference to an output whose .grad is wanted
+    needs: tuple[bool, ...]  # which gradients the running backward wants
+    sequence: int
+    shapes: Any  # of the inputs
+    source: str | None  # the caller's line, under detect_anomaly
+    versions: list[int]
 
     def forward(self, kernels: Backend, *arrays: Any) -> Array:
         raise NotImplementedError(f"{type(self).__name__} must define forward(kernels, *arrays)")
@@ -126,11 +139,11 @@ class Op:
         self.shapes = shapes
         self.sequence = next(_sequence)
         self.kernels = result.backend
-        self.hooks: dict[int, Callable[[Tensor], Tensor | None]] | None = None
-        self.kept: Any = None  # weak reference to a tensor whose .grad is wanted
-        self.source: str | None = None
-        self.inputs: tuple[Any, ...] | None = None
-        self.array: Array | None = None
+        self.hooks = None
+        self.kept = None
+        self.source = None
+        self.inputs = ()
+        self.array = None
         if self.saves_inputs:
             self.inputs, self.versions = inputs, versions
         if self.saves_output:
@@ -150,15 +163,17 @@ def _mixed_backends(op: Op, inputs: Sequence[Any]) -> ValueError:
     found = [t for t in inputs if isinstance(t, Tensor)]
     shown = " and ".join(f"{t.backend.name} tensor {tuple(t.shape)}" for t in found[:3])
     return ValueError(
-        f'{op.name.lower()}: all tensors must have the same backend, received {shown}; move one with .to("{found[0].backend.name}")'
+        f"{op.name.lower()}: all tensors must have the same backend, received {shown}; "
+        f'move one with .to("{found[0].backend.name}")'
     )
 
 
 class Tensor(TensorMethods):
     """An array with a memory of how it was computed.
 
-    Attributes: ``array`` (the backend's array), ``backend``, ``requires_grad``, ``grad`` (a Tensor or None,
-    written on leaves by ``backward()``), ``grad_fn`` (the Op that made it; None for a leaf).
+    Attributes: ``array`` (the backend's array), ``backend``, ``requires_grad``, ``grad`` (a Tensor
+    or None, written on leaves by ``backward()``), ``grad_fn`` (the Op that made it; None for a
+    leaf).
     """
 
     array: Array
@@ -178,7 +193,7 @@ class Tensor(TensorMethods):
         self,
         data: Any,
         dtype: Any = None,
-        backend: str | None = None,
+        backend: BackendLike = None,
         requires_grad: bool = False,
     ) -> None:
         made = tensor(data, dtype=dtype, backend=backend)
@@ -213,7 +228,9 @@ class Tensor(TensorMethods):
 
     @property
     def data(self) -> Tensor:
-        """This tensor's values without its history, sharing memory and invisible to version checks."""
+        """This tensor's values without its history, sharing memory and invisible to version
+        checks.
+        """
         return Tensor._wrap(self.array, self.backend)
 
     @data.setter
@@ -229,12 +246,16 @@ class Tensor(TensorMethods):
     def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Start (or stop) recording operations on this leaf; returns it.
 
-        Raises RuntimeError for integers and booleans, which have no gradient, and when a tensor with
-        history is asked to stop (use ``detach()``)."""
+        Raises RuntimeError for integers and booleans, which have no gradient, and when a tensor
+        with history is asked to stop (use ``detach()``)."""
         if requires_grad and not dtypes.is_floating(self.dtype):
-            raise RuntimeError(f"only floating point tensors can require gradients, this one is {self.dtype}")
+            raise RuntimeError(
+                f"only floating point tensors can require gradients, this one is {self.dtype}"
+            )
         if not requires_grad and self.grad_fn is not None:
-            raise RuntimeError("this tensor was computed from others that require gradients: use .detach()")
+            raise RuntimeError(
+                "this tensor was computed from others that require gradients: use .detach()"
+            )
         self.requires_grad = requires_grad
         return self
 
@@ -273,7 +294,9 @@ class Tensor(TensorMethods):
             self.grad_fn.kept = weakref.ref(self)
 
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
-        """Call ``hook(grad)`` when this tensor's gradient is known; a returned tensor replaces it."""
+        """Call ``hook(grad)`` when this tensor's gradient is known; a returned tensor replaces
+        it.
+        """
         if not self.requires_grad:
             raise RuntimeError("register_hook() needs a tensor that requires gradients")
         owner, attribute = (self, "_hooks") if self.grad_fn is None else (self.grad_fn, "hooks")
@@ -294,7 +317,11 @@ class Tensor(TensorMethods):
 
     def _link_view(self, source: Tensor, op: Op) -> None:
         mine, its = self.array, source.array
-        if mine is not its and mine.base is not its and (mine.base is None or mine.base is not its.base):
+        if (
+            mine is not its
+            and mine.base is not its
+            and (mine.base is None or mine.base is not its.base)
+        ):
             return  # the operation had to copy
         self._version = source._version_list()
         self._stamp = self._version[0]
@@ -304,7 +331,12 @@ class Tensor(TensorMethods):
     def _refresh(self) -> None:
         """Give a view of a tensor that was written in place its history anew."""
         base, version = self._base, self.version
-        if base is not None and self._stamp != version and base.requires_grad and base.grad_fn is not None:
+        if (
+            base is not None
+            and self._stamp != version
+            and base.requires_grad
+            and base.grad_fn is not None
+        ):
             self._adopt(self._from_base(base), version)
 
     def _from_base(self, base: Tensor) -> Tensor:
@@ -318,15 +350,17 @@ class Tensor(TensorMethods):
     def inplace(self, function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Self:
         """self[...] = function(self, *args): write in place and record it as PyTorch does.
 
-        Raises RuntimeError on a leaf that requires gradients (outside ``no_grad``), ValueError when the result
-        has another shape, TypeError when its dtype does not fit."""
+        Raises RuntimeError on a leaf that requires gradients (outside ``no_grad``), ValueError when
+        the result has another shape, TypeError when its dtype does not fit."""
         recording = mode.record and (
             self.requires_grad or any(isinstance(a, Tensor) and a.requires_grad for a in args)
         )
         old: Tensor = self
         if recording:
             self._check_writable_leaf()
-            old = Tensor._wrap(self.backend.copy(self.array), self.backend)  # rules may need old values
+            old = Tensor._wrap(
+                self.backend.copy(self.array), self.backend
+            )  # rules may need old values
             old.requires_grad, old.grad_fn = self.requires_grad, self.grad_fn
             if self._base is not None:
                 self._refresh()
@@ -335,7 +369,9 @@ class Tensor(TensorMethods):
         if new.shape != self.shape:
             raise ValueError(f"in-place result has shape {new.shape}, the tensor {self.shape}")
         if "buif".index(new.dtype.kind) > "buif".index(self.dtype.kind):
-            raise TypeError(f"in-place result is {new.dtype} and cannot be stored in a {self.dtype} tensor")
+            raise TypeError(
+                f"in-place result is {new.dtype} and cannot be stored in a {self.dtype} tensor"
+            )
         self.backend.assign(self.array, new.array)
         self._version_list()[0] += 1
         if recording:
@@ -347,7 +383,8 @@ class Tensor(TensorMethods):
         if base.requires_grad and base.grad_fn is None:
             what = "a leaf" if base is self else "a view of a leaf"
             raise RuntimeError(
-                f"{what} that requires gradients cannot be changed in place while recording; use no_grad()"
+                f"{what} that requires gradients cannot be changed in place while recording; "
+                "use no_grad()"
             )
 
     def _rebase(self, new: Tensor) -> None:
@@ -385,7 +422,9 @@ class Tensor(TensorMethods):
     def item(self) -> Any:
         """The only element, as a Python number."""
         if self.array.size != 1:
-            raise ValueError(f"item() needs exactly one element, this tensor has shape {self.shape}")
+            raise ValueError(
+                f"item() needs exactly one element, this tensor has shape {self.shape}"
+            )
         return self.backend.to_numpy(self.array).item()
 
     def tolist(self) -> Any:
@@ -401,7 +440,9 @@ class Tensor(TensorMethods):
 
     def __bool__(self) -> bool:
         if self.array.size != 1:
-            raise ValueError(f"the truth of a tensor of shape {self.shape} is ambiguous: use .any() or .all()")
+            raise ValueError(
+                f"the truth of a tensor of shape {self.shape} is ambiguous: use .any() or .all()"
+            )
         return bool(self.item())
 
     def __float__(self) -> float:
@@ -423,14 +464,21 @@ class Tensor(TensorMethods):
             raise RuntimeError("only leaf tensors can be deep-copied: use .detach().clone()")
         made = type(self).__new__(type(self))
         memo[id(self)] = made
-        made.__dict__.update({k: v for k, v in self.__dict__.items() if k not in ("_version", "_base", "_chain")})
+        made.__dict__.update(
+            {k: v for k, v in self.__dict__.items() if k not in ("_version", "_base", "_chain")}
+        )
         made.array = self.backend.copy(self.array)
         if self.grad is not None:
             made.grad = Tensor._wrap(self.backend.copy(self.grad.array), self.backend)
         return made
 
     def __reduce__(self) -> Any:
-        return _rebuild, (type(self), self.backend.to_numpy(self.array), self.backend.name, self.requires_grad)
+        return _rebuild, (
+            type(self),
+            self.backend.to_numpy(self.array),
+            self.backend.name,
+            self.requires_grad,
+        )
 
 
 def _rebuild(cls: type[Tensor], array: Any, backend: str, requires_grad: bool) -> Tensor:
@@ -454,7 +502,11 @@ class RemovableHandle:
 def _repr(t: Tensor) -> str:
     prefix = "Parameter" if type(t).__name__ == "Parameter" else "tensor"
     body = np.array2string(
-        t.backend.to_numpy(t.array), separator=", ", prefix=prefix + "(", precision=4, threshold=1000
+        t.backend.to_numpy(t.array),
+        separator=", ",
+        prefix=prefix + "(",
+        precision=4,
+        threshold=1000,
     )
     facts = []
     if t.array.size == 0:
@@ -469,15 +521,24 @@ def _repr(t: Tensor) -> str:
     return f"{prefix}({', '.join([body, *facts])})"
 
 
-def _pick(backend: str | Backend | None) -> Backend:
-    return get_backend() if backend is None else load_backend(backend) if isinstance(backend, str) else backend
+def _pick(backend: BackendLike) -> Backend:
+    return (
+        get_backend()
+        if backend is None
+        else load_backend(backend)
+        if isinstance(backend, str)
+        else backend
+    )
 
 
-def tensor(data: Any, dtype: Any = None, backend: str | None = None, requires_grad: bool = False) -> Tensor:
-    """A new leaf tensor with a copy of ``data``: nested sequences, a scalar, a NumPy array or a tensor.
+def tensor(
+    data: Any, dtype: Any = None, backend: BackendLike = None, requires_grad: bool = False
+) -> Tensor:
+    """A new leaf tensor with a copy of ``data``: nested sequences, a scalar, a NumPy array or a
+    tensor.
 
-    Python floats become float32 and integers int64; arrays keep their dtype. Raises TypeError for a dtype
-    that tensors cannot hold, ValueError for ragged sequences.
+    Python floats become float32 and integers int64; arrays keep their dtype. Raises TypeError for a
+    dtype that tensors cannot hold, ValueError for ragged sequences.
 
     >>> tensor([[1, 2], [3, 4]], dtype="float32", backend="numpy").sum().item()
     10.0
@@ -499,7 +560,9 @@ def tensor(data: Any, dtype: Any = None, backend: str | None = None, requires_gr
         else:
             kinds = {"b": dtypes.bool_, "i": dtypes.int64, "u": dtypes.int64, "f": dtypes.float32}
             if array.dtype.kind not in kinds:
-                raise TypeError(f"tensor: expected numbers, received {type(data).__name__} of {array.dtype}")
+                raise TypeError(
+                    f"tensor: expected numbers, received {type(data).__name__} of {array.dtype}"
+                )
             wanted = kinds[array.dtype.kind]
             if _has_numpy(data):
                 wanted = dtypes.as_dtype(array.dtype)
@@ -519,15 +582,17 @@ def _has_numpy(data: Any) -> bool:
     return isinstance(data, np.ndarray | np.generic)
 
 
-def from_numpy(array: np.ndarray[Any, Any], backend: str | None = None) -> Tensor:
+def from_numpy(array: np.ndarray[Any, Any], backend: BackendLike = None) -> Tensor:
     """A tensor that shares memory with ``array`` where the backend can (NumPy and Numba can)."""
     owner = _pick(backend)
     dtypes.as_dtype(array.dtype)
     return Tensor._wrap(owner.from_numpy(array), owner)
 
 
-def as_tensor(data: Any, dtype: Any = None, backend: str | None = None) -> Tensor:
-    """``data`` itself when it already is such a tensor; shares a NumPy array's memory; else a copy."""
+def as_tensor(data: Any, dtype: Any = None, backend: BackendLike = None) -> Tensor:
+    """``data`` itself when it already is such a tensor; shares a NumPy array's memory; else a
+    copy.
+    """
     if isinstance(data, Tensor):
         return data if dtype is None else data.to(dtypes.as_dtype(dtype))
     if isinstance(data, np.ndarray) and (dtype is None or dtypes.as_dtype(dtype) == data.dtype):
@@ -536,9 +601,11 @@ def as_tensor(data: Any, dtype: Any = None, backend: str | None = None) -> Tenso
 
 
 def user_line() -> str:
-    """"file:line" of the innermost caller outside this package, for messages."""
+    """ "file:line" of the innermost caller outside this package, for messages."""
     here = __name__.rpartition(".")[0]
     frame = sys._getframe(1)
-    while frame.f_back is not None and (frame.f_globals.get("__name__") or "").startswith(here + "."):
+    while frame.f_back is not None and (frame.f_globals.get("__name__") or "").startswith(
+        here + "."
+    ):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"

@@ -1,7 +1,8 @@
-"""Arithmetic, comparison and choice of two or three operands, with broadcasting and PyTorch's dtypes.
+"""Arithmetic, comparison and choice of two or three operands, with broadcasting and PyTorch's
+dtypes.
 
-Each class is one line of school mathematics: forward above its partial derivatives. Where operands have
-different shapes, the engine sums the gradients back (``broadcasts``).
+Each class is one line of school mathematics: forward above its partial derivatives. Where operands
+have different shapes, the engine sums the gradients back (``broadcasts``).
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def operands(name: str, *values: Any, to: DType | None = None) -> tuple[Any, ...
                 raise TypeError(f"{name}: expected tensors or numbers, received {type(v).__name__}")
             from ..tensor import tensor
 
-            made[i] = tensor(v, backend=None if first is None else first.backend)  # type: ignore[arg-type]
+            made[i] = tensor(v, backend=None if first is None else first.backend)
     tensors = [v for v in made if isinstance(v, Tensor)]
     if not tensors:
         raise TypeError(f"{name}: at least one operand must be a tensor")
@@ -65,19 +66,24 @@ def operands(name: str, *values: Any, to: DType | None = None) -> tuple[Any, ...
                 raise ValueError(f"{name}: {error}") from None
             break
     return tuple(
-        cast(v, dtype) if isinstance(v, Tensor) else _fitting(v, dtype, tensors[0].backend) for v in made
+        cast(v, dtype) if isinstance(v, Tensor) else _fitting(v, dtype, tensors[0].backend)
+        for v in made
     )
 
 
 def _fitting(value: Scalar, dtype: DType, kernels: Backend) -> Any:
-    """A Python scalar that NumPy accepts beside ``dtype``; unsigned bytes wrap around as in PyTorch."""
+    """A Python scalar that NumPy accepts beside ``dtype``; unsigned bytes wrap around as in
+    PyTorch.
+    """
     if dtype == dtypes.uint8 and not 0 <= value <= 255:
         return int(value) % 256
     return value
 
 
 def _binary(name: str, op: type[Op], a: Operand, b: Operand) -> Tensor:
-    """Apply ``op``; the two frequent cases (equal dtypes, float tensor and number) skip promotion."""
+    """Apply ``op``; the two frequent cases (equal dtypes, float tensor and number) skip
+    promotion.
+    """
     if isinstance(a, Tensor):
         if isinstance(b, Tensor):
             if a.array.dtype is b.array.dtype and a.array.shape == b.array.shape:
@@ -114,7 +120,7 @@ class Multiply(Op):
         return kernels.multiply(a, b)
 
     def backward(self, grad: Tensor, out: None) -> tuple[Tensor | None, Tensor | None]:
-        a, b = self.inputs  # type: ignore[misc]
+        a, b = self.inputs
         return grad * b if self.needs[0] else None, grad * a if self.needs[1] else None
 
 
@@ -125,7 +131,7 @@ class Divide(Op):
         return kernels.divide(a, b)
 
     def backward(self, grad: Tensor, out: None) -> tuple[Tensor | None, Tensor | None]:
-        a, b = self.inputs  # type: ignore[misc]
+        a, b = self.inputs
         return grad / b if self.needs[0] else None, -grad * (a / b) / b if self.needs[1] else None
 
 
@@ -138,7 +144,7 @@ class Power(Op):
         return kernels.power(a, b)
 
     def backward(self, grad: Tensor, out: None) -> tuple[Tensor | None, Tensor | None]:
-        a, b = self.inputs  # type: ignore[misc]
+        a, b = self.inputs
         da = db = None
         if self.needs[0]:
             if isinstance(b, Tensor):
@@ -162,7 +168,7 @@ class Maximum(Op):
         return kernels.maximum(a, b)
 
     def backward(self, grad: Tensor, out: None) -> tuple[Tensor, Tensor]:
-        a, b = self.inputs  # type: ignore[misc]
+        a, b = self.inputs
         return _shares(grad, a > b, a == b), _shares(grad, a < b, a == b)
 
 
@@ -175,7 +181,7 @@ class Minimum(Op):
         return kernels.minimum(a, b)
 
     def backward(self, grad: Tensor, out: None) -> tuple[Tensor, Tensor]:
-        a, b = self.inputs  # type: ignore[misc]
+        a, b = self.inputs
         return _shares(grad, a < b, a == b), _shares(grad, a > b, a == b)
 
 
@@ -192,7 +198,7 @@ class Remainder(Op):
         return kernels.remainder(a, b)
 
     def backward(self, grad: Tensor, out: None) -> tuple[Tensor, Tensor | None]:
-        a, b = self.inputs  # type: ignore[misc]
+        a, b = self.inputs
         return grad, -grad * floor_divide(a, b) if self.needs[1] else None
 
 
@@ -227,7 +233,9 @@ class Where(Op):
 
 
 class Compare(Op):
-    """A comparison or a logical operation by the backend's name for it; its result has no gradient."""
+    """A comparison or a logical operation by the backend's name for it; its result has no
+    gradient.
+    """
 
     def __init__(self, primitive: str) -> None:
         self.primitive = primitive
@@ -248,8 +256,12 @@ def sub(input: Operand, other: Operand, *, alpha: Scalar = 1) -> Tensor:
     """input − alpha·other, broadcast."""
     if alpha != 1:
         other = mul(other, alpha) if isinstance(other, Tensor) else other * alpha
-    if any(isinstance(v, bool) or (isinstance(v, Tensor) and v.dtype == bool_) for v in (input, other)):
-        raise TypeError("sub: subtracting booleans is not defined; use logical_xor or convert with .to(int32)")
+    if any(
+        isinstance(v, bool) or (isinstance(v, Tensor) and v.dtype == bool_) for v in (input, other)
+    ):
+        raise TypeError(
+            "sub: subtracting booleans is not defined; use logical_xor or convert with .to(int32)"
+        )
     return _binary("sub", Subtract, input, other)
 
 
@@ -267,12 +279,22 @@ def div(input: Operand, other: Operand, *, rounding_mode: str | None = None) -> 
         exact = mul(quotient, other)
         return where((quotient < 0) & (exact != input), quotient + 1, quotient)
     if rounding_mode is not None:
-        raise ValueError(f'div: rounding_mode must be None, "floor" or "trunc", received {rounding_mode!r}')
-    if isinstance(input, Tensor) and isinstance(other, Tensor) and input.array.dtype is other.array.dtype:
+        raise ValueError(
+            f'div: rounding_mode must be None, "floor" or "trunc", received {rounding_mode!r}'
+        )
+    if (
+        isinstance(input, Tensor)
+        and isinstance(other, Tensor)
+        and input.array.dtype is other.array.dtype
+    ):
         if input.array.dtype.kind == "f" and input.array.shape == other.array.shape:
             return Divide()(input, other)
-    dtype = result_type(*(v if isinstance(v, Tensor | int | float) else Tensor(v) for v in (input, other)))
-    return Divide()(*operands("div", input, other, to=dtype if dtype.kind == "f" else dtypes.float32))
+    dtype = result_type(
+        *(v if isinstance(v, Tensor | int | float) else Tensor(v) for v in (input, other))
+    )
+    return Divide()(
+        *operands("div", input, other, to=dtype if dtype.kind == "f" else dtypes.float32)
+    )
 
 
 def floor_divide(input: Operand, other: Operand) -> Tensor:
@@ -287,13 +309,19 @@ def remainder(input: Operand, other: Operand) -> Tensor:
 
 def power(input: Operand, exponent: Operand) -> Tensor:
     """input ** exponent, broadcast; derivatives as in ``Power``."""
-    if isinstance(input, Tensor) and isinstance(exponent, int | float) and not isinstance(exponent, bool):
+    if (
+        isinstance(input, Tensor)
+        and isinstance(exponent, int | float)
+        and not isinstance(exponent, bool)
+    ):
         if exponent == 1:
             return mul(input, 1)
         if exponent == 2:
             return mul(input, input)
         if exponent < 0 and input.dtype.kind in "iub" and isinstance(exponent, int):
-            raise ValueError("pow: integers to negative integer powers are not defined; convert to a float dtype")
+            raise ValueError(
+                "pow: integers to negative integer powers are not defined; convert to a float dtype"
+            )
     return _binary("pow", Power, input, exponent)
 
 
@@ -308,41 +336,54 @@ def minimum(input: Operand, other: Operand) -> Tensor:
 
 
 def where(condition: Tensor, input: Operand, other: Operand) -> Tensor:
-    """input where ``condition`` holds, else other; all three broadcast. Raises TypeError unless boolean."""
+    """input where ``condition`` holds, else other; all three broadcast. Raises TypeError unless
+    boolean.
+    """
     if not isinstance(condition, Tensor) or condition.dtype != bool_:
-        raise TypeError(f"where: condition must be a boolean tensor, received {getattr(condition, 'dtype', condition)}")
+        raise TypeError(
+            "where: condition must be a boolean tensor, "
+            f"received {getattr(condition, 'dtype', condition)}"
+        )
     if not isinstance(input, Tensor) and not isinstance(other, Tensor):
         from ..tensor import tensor
 
-        input = tensor(input, backend=condition.backend)  # type: ignore[arg-type]
+        input = tensor(input, backend=condition.backend)
     a, b = operands("where", input, other)
     for t in (a, b):
         if isinstance(t, Tensor):
             broadcast_shapes(condition.shape, t.shape)
             if t.backend is not condition.backend:
                 raise ValueError(
-                    f"where: condition is on {condition.backend.name}, the values on {t.backend.name}; "
+                    f"where: condition is on {condition.backend.name}, "
+                    f"the values on {t.backend.name}; "
                     f'use .to("{t.backend.name}")'
                 )
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         return Where(condition)(a, b)
     dtype = a.dtype if isinstance(a, Tensor) else b.dtype
     kernels = condition.backend
-    a, b = (v if isinstance(v, Tensor) else Tensor._wrap(kernels.full((), v, dtype), kernels) for v in (a, b))
+    a, b = (
+        v if isinstance(v, Tensor) else Tensor._wrap(kernels.full((), v, dtype), kernels)
+        for v in (a, b)
+    )
     return Where(condition)(a, b)
 
 
 def masked_fill(input: Tensor, mask: Tensor, value: Operand) -> Tensor:
     """``value`` where ``mask`` holds, else input; the dtype stays input's."""
     if isinstance(value, Tensor) and value.ndim:
-        raise ValueError(f"masked_fill: value must be a number or a 0-d tensor, received shape {value.shape}")
+        raise ValueError(
+            f"masked_fill: value must be a number or a 0-d tensor, received shape {value.shape}"
+        )
     if not isinstance(value, Tensor):
         value = Tensor._wrap(input.backend.full((), value, input.dtype), input.backend)
     return where(mask, cast(value, input.dtype), input)
 
 
 def clamp(input: Tensor, min: Operand | None = None, max: Operand | None = None) -> Tensor:
-    """min(max(input, min), max); the gradient passes where min ≤ input ≤ max, both ends included."""
+    """min(max(input, min), max); the gradient passes where min ≤ input ≤ max, both ends
+    included.
+    """
     if min is None and max is None:
         raise ValueError("clamp: at least one of min and max must be given")
     x = input
@@ -426,7 +467,9 @@ def isfinite(input: Tensor) -> Tensor:
     return Compare("isfinite")(input)
 
 
-def allclose(input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
+def allclose(
+    input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+) -> bool:
     """Whether |input − other| ≤ atol + rtol·|other| everywhere."""
     a, b = operands("allclose", input, other)
     near = ((a - b).abs() <= b.abs() * rtol + atol) | (a == b)

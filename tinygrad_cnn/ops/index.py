@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .. import dtypes
@@ -10,6 +10,7 @@ from ..backend import Array, Backend
 from ..dtypes import result_type
 from ..geometry import Pairs, Shape, normalize_axis
 from ..tensor import Op, Tensor
+from .create import arange
 from .elementwise import cast, where
 from .views import Expand, Reshape, Select, getitem, unsqueeze
 
@@ -26,7 +27,7 @@ class Concatenate(Op):
         return kernels.concatenate(arrays, self.axis)
 
     def backward(self, grad: Tensor, out: None) -> tuple[Tensor, ...]:
-        return tuple(split(grad, [s[self.axis] for s in self.shapes], self.axis))  # type: ignore[index]
+        return tuple(split(grad, [s[self.axis] for s in self.shapes], self.axis))
 
 
 class Pad(Op):
@@ -41,7 +42,7 @@ class Pad(Op):
         return kernels.pad(x, self.padding)
 
     def backward(self, grad: Tensor, out: None) -> Tensor:
-        inside = zip(self.padding, self.shapes[0], strict=True)  # type: ignore[arg-type]
+        inside = zip(self.padding, self.shapes[0], strict=True)
         return Select(tuple(slice(lo, lo + n) for (lo, _), n in inside))(grad)
 
 
@@ -57,11 +58,13 @@ class Gather(Op):
         return kernels.take_along_axis(x, self.index.array, self.axis)
 
     def backward(self, grad: Tensor, out: None) -> Tensor:
-        return ScatterAdd(self.axis, self.index, self.shapes[0])(grad)  # type: ignore[arg-type]
+        return ScatterAdd(self.axis, self.index, self.shapes[0])(grad)
 
 
 class ScatterAdd(Op):
-    """zeros(shape) with out[.., index[.., j, ..], ..] += x[.., j, ..]; the derivative is ``Gather``."""
+    """zeros(shape) with out[.., index[.., j, ..], ..] += x[.., j, ..]; the derivative is
+    ``Gather``.
+    """
 
     saves_inputs = False
 
@@ -87,7 +90,9 @@ def _joinable(name: str, tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """Tensors one after another along ``dim``; all other sizes must be equal (empty 1-d tensors are skipped)."""
+    """Tensors one after another along ``dim``; all other sizes must be equal (empty 1-d tensors are
+    skipped).
+    """
     found = _joinable("cat", tensors)
     kept = [t for t in found if t.shape != (0,)] or found[:1]
     axis = normalize_axis(dim, kept[0].ndim)
@@ -95,7 +100,9 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
         if t.ndim != kept[0].ndim or any(
             a != b for i, (a, b) in enumerate(zip(t.shape, kept[0].shape, strict=True)) if i != axis
         ):
-            raise ValueError(f"cat: shapes {kept[0].shape} and {t.shape} differ outside dimension {dim}")
+            raise ValueError(
+                f"cat: shapes {kept[0].shape} and {t.shape} differ outside dimension {dim}"
+            )
     if not kept[0].ndim:
         raise ValueError("cat: 0-d tensors cannot be concatenated; use stack")
     return Concatenate(axis)(*kept)
@@ -106,13 +113,19 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     found = _joinable("stack", tensors)
     for t in found:
         if t.shape != found[0].shape:
-            raise ValueError(f"stack: expected equal shapes, received {found[0].shape} and {t.shape}")
+            raise ValueError(
+                f"stack: expected equal shapes, received {found[0].shape} and {t.shape}"
+            )
     axis = normalize_axis(dim, found[0].ndim + 1)
     return Concatenate(axis)(*(unsqueeze(t, axis) for t in found))
 
 
-def split(input: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
-    """Views of pieces along ``dim``: of one size (the last may be smaller), or of the given sizes."""
+def split(
+    input: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0
+) -> tuple[Tensor, ...]:
+    """Views of pieces along ``dim``: of one size (the last may be smaller), or of the given
+    sizes.
+    """
     axis = normalize_axis(dim, input.ndim)
     n = input.shape[axis]
     if isinstance(split_size_or_sections, int):
@@ -123,7 +136,9 @@ def split(input: Tensor, split_size_or_sections: int | Sequence[int], dim: int =
     else:
         sizes = [int(s) for s in split_size_or_sections]
         if sum(sizes) != n:
-            raise ValueError(f"split: sizes {sizes} add up to {sum(sizes)}, dimension {dim} has {n}")
+            raise ValueError(
+                f"split: sizes {sizes} add up to {sum(sizes)}, dimension {dim} has {n}"
+            )
     pieces, start = [], 0
     for size in sizes:
         pieces.append(Select((*(slice(None),) * axis, slice(start, start + size)))(input))
@@ -149,7 +164,10 @@ def repeat(input: Tensor, *repeats: Any) -> Tensor:
     """The whole tensor repeated along every dimension; extra repeats in front add dimensions."""
     counts = tuple(repeats[0]) if len(repeats) == 1 and not isinstance(repeats[0], int) else repeats
     if len(counts) < input.ndim:
-        raise ValueError(f"repeat: expected at least {input.ndim} repeats for shape {input.shape}, received {counts}")
+        raise ValueError(
+            f"repeat: expected at least {input.ndim} repeats for shape {input.shape}, "
+            f"received {counts}"
+        )
     shape = (1,) * (len(counts) - input.ndim) + input.shape
     pairs = tuple(v for n in shape for v in (1, n))
     spread = tuple(v for c, n in zip(counts, shape, strict=True) for v in (c, n))
@@ -172,7 +190,9 @@ def repeat_interleave(input: Tensor, repeats: int, dim: int | None = None) -> Te
     return Reshape((*x.shape[:axis], x.shape[axis] * repeats, *x.shape[axis + 1 :]))(made).clone()
 
 
-def roll(input: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Tensor:
+def roll(
+    input: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None
+) -> Tensor:
     """Elements moved by ``shifts`` along ``dims``, those that leave coming in at the other end."""
     if dims is None:
         if not isinstance(shifts, int):
@@ -191,14 +211,6 @@ def roll(input: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] |
     return made if made is not input else input.clone()
 
 
-def _mask(n: int, m: int, like: Tensor, keep: Any) -> Tensor:
-    from .create import arange
-
-    backend: Any = like.backend
-    rows, columns = arange(n, backend=backend).reshape(n, 1), arange(m, backend=backend)
-    return keep(columns - rows)  # type: ignore[no-any-return]
-
-
 def tril(input: Tensor, diagonal: int = 0) -> Tensor:
     """The lower triangle of the last two dimensions, zeros above diagonal number ``diagonal``."""
     return _triangle("tril", input, lambda offset: offset <= diagonal)
@@ -209,11 +221,12 @@ def triu(input: Tensor, diagonal: int = 0) -> Tensor:
     return _triangle("triu", input, lambda offset: offset >= diagonal)
 
 
-def _triangle(name: str, input: Tensor, keep: Any) -> Tensor:
+def _triangle(name: str, input: Tensor, keep: Callable[[Tensor], Tensor]) -> Tensor:
     if input.ndim < 2:
         raise ValueError(f"{name}: expected at least 2 dimensions, received shape {input.shape}")
+    rows = arange(input.shape[-2], backend=input.backend).reshape(-1, 1)
     zero = Tensor._wrap(input.backend.full((), 0, input.dtype), input.backend)
-    return where(_mask(*input.shape[-2:], input, keep), input, zero)
+    return where(keep(arange(input.shape[-1], backend=input.backend) - rows), input, zero)
 
 
 def _index_tensor(name: str, index: Any) -> None:
@@ -242,7 +255,9 @@ def _check_gather(name: str, input: Tensor, axis: int, index: Tensor) -> Tensor:
     if index.ndim != input.ndim or any(
         a > b for d, (a, b) in enumerate(zip(index.shape, input.shape, strict=True)) if d != axis
     ):
-        raise ValueError(f"{name}: index shape {index.shape} does not fit input {input.shape} outside dim {axis}")
+        raise ValueError(
+            f"{name}: index shape {index.shape} does not fit input {input.shape} outside dim {axis}"
+        )
     if index.array.size and not (0 <= int(index.array.min()) and int(index.array.max()) < n):
         raise IndexError(f"{name}: index out of range for dimension {axis} of size {n}")
     return cast(index, dtypes.int64)
@@ -269,9 +284,9 @@ def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
 
 
 def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
-    """The elements with equal index in both dimensions (shifted by ``offset``), as a last dimension."""
-    from .create import arange
-
+    """The elements with equal index in both dimensions (shifted by ``offset``), as a last
+    dimension.
+    """
     a, b = normalize_axis(dim1, input.ndim), normalize_axis(dim2, input.ndim)
     if a == b:
         raise ValueError(f"diagonal: dim1 and dim2 must differ, both are {dim1}")
@@ -279,5 +294,5 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
     moved = input.permute(*rest, a, b)
     rows, columns = max(-offset, 0), max(offset, 0)
     n = max(min(moved.shape[-2] - rows, moved.shape[-1] - columns), 0)
-    steps = arange(n, backend=input.backend)  # type: ignore[arg-type]
+    steps = arange(n, backend=input.backend)
     return moved[(..., steps + rows, steps + columns)]

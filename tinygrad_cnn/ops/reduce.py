@@ -1,4 +1,6 @@
-"""Reductions over all dimensions or over ``dim``, with ``keepdim``; arguments and conventions are PyTorch's."""
+"""Reductions over all dimensions or over ``dim``, with ``keepdim``; arguments and conventions are
+PyTorch's.
+"""
 
 from __future__ import annotations
 
@@ -40,12 +42,14 @@ class Sum(Op):
         return kernels.sum(x, self.axes, self.keepdim)
 
     def backward(self, grad: Tensor, out: None) -> Tensor:
-        shape: Shape = self.shapes[0]  # type: ignore[assignment]
+        shape: Shape = self.shapes[0]
         return Expand(shape)(Reshape(_kept(shape, self.axes))(grad))
 
 
 class Product(Op):
-    """Π over one axis. ∂xᵢ is the product of the others: out/xᵢ, or, where a factor is 0, computed without dividing."""
+    """Π over one axis. ∂xᵢ is the product of the others: out/xᵢ, or, where a factor is 0, computed
+    without dividing.
+    """
 
     def __init__(self, axis: int) -> None:
         self.axis = axis
@@ -54,14 +58,14 @@ class Product(Op):
         return kernels.prod(x, (self.axis,), True)
 
     def backward(self, grad: Tensor, out: None) -> Tensor:
-        (x,) = self.inputs  # type: ignore[misc]
+        (x,) = self.inputs
         if not bool((x == 0).any()):
             return grad * (Product(self.axis)(x) / x)
         from .create import eye
 
         n = x.shape[self.axis]
         rows = Reshape((*x.shape[: self.axis], 1, *x.shape[self.axis :]))(x)
-        diagonal = eye(n, dtype=dtypes.bool_, backend=x.backend)  # type: ignore[arg-type]
+        diagonal = eye(n, dtype=dtypes.bool_, backend=x.backend)
         diagonal = diagonal.reshape(n, n, *(1,) * (x.ndim - self.axis - 1))
         others = Product(self.axis + 1)(where(diagonal, 1.0, rows))
         return grad * Reshape(x.shape)(others)
@@ -79,7 +83,7 @@ class Extreme(Op):
         return getattr(kernels, self.primitive)(x, self.axes, self.keepdim)
 
     def backward(self, grad: Tensor, out: Tensor) -> Tensor:
-        (x,) = self.inputs  # type: ignore[misc]
+        (x,) = self.inputs
         shape = _kept(x.shape, self.axes)
         wins = cast(x == Reshape(shape)(out.detach()), x.dtype)
         return Reshape(shape)(grad) * (wins / wins.sum(self.axes or None, keepdim=True))
@@ -116,7 +120,9 @@ class CumulativeSum(Op):
     def forward(self, kernels: Backend, x: Array) -> Array:
         if not self.reverse:
             return kernels.cumsum(x, self.axis)
-        return kernels.copy(kernels.flip(kernels.cumsum(kernels.flip(x, (self.axis,)), self.axis), (self.axis,)))
+        return kernels.copy(
+            kernels.flip(kernels.cumsum(kernels.flip(x, (self.axis,)), self.axis), (self.axis,))
+        )
 
     def backward(self, grad: Tensor, out: None) -> Tensor:
         return CumulativeSum(self.axis, not self.reverse)(grad)
@@ -133,7 +139,10 @@ def sum(input: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any = N
 
 def _need_float(name: str, x: Tensor) -> None:
     if x.dtype.kind != "f":
-        raise TypeError(f"{name}: expected a floating point tensor, received {x.dtype}; convert with .to(float32)")
+        raise TypeError(
+            f"{name}: expected a floating point tensor, received {x.dtype}; "
+            "convert with .to(float32)"
+        )
 
 
 def mean(input: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
@@ -146,7 +155,9 @@ def mean(input: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any = 
     return total / count if count else total * math.nan
 
 
-def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+def prod(
+    input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None
+) -> Tensor:
     """Π of the elements; integers give int64."""
     x = _ready(input, dtype)
     if x.dtype.kind in "biu":
@@ -163,7 +174,9 @@ def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype:
 
 def _nonempty(name: str, x: Tensor, axes: Shape) -> None:
     if 0 in [x.shape[a] for a in axes]:
-        raise ValueError(f"{name}: the extreme of no elements is not defined (shape {x.shape}, dim {axes})")
+        raise ValueError(
+            f"{name}: the extreme of no elements is not defined (shape {x.shape}, dim {axes})"
+        )
 
 
 def amax(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
@@ -196,15 +209,17 @@ def _along(name: str, input: Tensor, dim: int, keepdim: bool, primitive: str) ->
 
 
 def max(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
-    """Without ``dim`` the largest element; with it (values, indices), the gradient going to the first maximum;
-    with a tensor, the elementwise ``maximum``."""
+    """Without ``dim`` the largest element; with it (values, indices), the gradient going to the
+    first maximum; with a tensor, the elementwise ``maximum``."""
     if isinstance(dim, Tensor):
         return maximum(input, dim)
     return amax(input) if dim is None else _along("max", input, dim, keepdim, "argmax")
 
 
 def min(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
-    """Without ``dim`` the smallest element; with it (values, indices); with a tensor, the elementwise ``minimum``."""
+    """Without ``dim`` the smallest element; with it (values, indices); with a tensor, the
+    elementwise ``minimum``.
+    """
     if isinstance(dim, Tensor):
         return minimum(input, dim)
     return amin(input) if dim is None else _along("min", input, dim, keepdim, "argmin")
@@ -248,11 +263,15 @@ def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = 
     return MaxResult(gather(input, dim, index), index)
 
 
-def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> MaxResult:
+def topk(
+    input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True
+) -> MaxResult:
     """The k largest (or smallest) elements along ``dim``, in order, with their positions."""
     axis = normalize_axis(dim, input.ndim)
     if not 0 <= k <= input.shape[axis]:
-        raise ValueError(f"topk: k must lie in [0, {input.shape[axis]}] for dim {dim}, received {k}")
+        raise ValueError(
+            f"topk: k must lie in [0, {input.shape[axis]}] for dim {dim}, received {k}"
+        )
     values, index = sort(input, axis, descending=largest)
     cut = (*(slice(None),) * axis, slice(0, k))
     return MaxResult(values[cut], index[cut])
@@ -285,7 +304,9 @@ def logsumexp(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     top = amax(x.detach(), axes or None, keepdim=True)
     top = where(top.isfinite(), top, 0.0)
     made = (x - top).exp().sum(axes or None, keepdim=True).log() + top
-    return made if keepdim else Reshape(tuple(n for i, n in enumerate(x.shape) if i not in axes))(made)
+    return (
+        made if keepdim else Reshape(tuple(n for i, n in enumerate(x.shape) if i not in axes))(made)
+    )
 
 
 def _is_empty(x: Tensor, axes: Shape) -> bool:
@@ -299,7 +320,12 @@ def _root(x: Tensor) -> Tensor:
 
 
 def var(
-    input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float | None = None
+    input: Tensor,
+    dim: Any = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
 ) -> Tensor:
     """Σ (x − mean)² / (count − correction); ``correction`` is 1, or 0 with unbiased=False."""
     if isinstance(dim, bool):
@@ -314,14 +340,21 @@ def var(
 
 
 def std(
-    input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float | None = None
+    input: Tensor,
+    dim: Any = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
 ) -> Tensor:
     """√var, with derivative 0 where the variance is 0."""
     return _root(var(input, dim, unbiased, keepdim, correction=correction))
 
 
 def norm(input: Tensor, p: float | str = "fro", dim: Dim = None, keepdim: bool = False) -> Tensor:
-    """(Σ |x|ᵖ)^(1/p); p may be "fro" (2), ±inf or 0 (count of non-zeros). The derivative at 0 is 0."""
+    """(Σ |x|ᵖ)^(1/p); p may be "fro" (2), ±inf or 0 (count of non-zeros). The derivative at 0 is
+    0.
+    """
     _need_float("norm", input)
     order = 2.0 if p == "fro" else float(p)
     axes = normalize_axes(dim, input.ndim)
@@ -370,9 +403,3 @@ class Flip(Op):
 
     def backward(self, grad: Tensor, out: None) -> Tensor:
         return Flip(self.axes)(grad)
-
-
-__all__ = [
-    "MaxResult", "all", "amax", "amin", "any", "argmax", "argmin", "argsort", "count_nonzero", "cumsum", "flip",
-    "logsumexp", "max", "mean", "median", "min", "norm", "prod", "sort", "std", "sum", "topk", "var",
-]  # fmt: skip

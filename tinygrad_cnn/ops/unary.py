@@ -31,7 +31,7 @@ class Absolute(Op):
         return kernels.absolute(x)
 
     def backward(self, grad: Tensor, out: None) -> Tensor:
-        return grad * sign(self.inputs[0])  # type: ignore[index]
+        return grad * sign(self.inputs[0])
 
 
 class Step(Op):
@@ -76,7 +76,8 @@ class Log(Op):
         return kernels.log(x)
 
     def backward(self, grad: Tensor, out: None) -> Tensor:
-        return grad / self.inputs[0]  # type: ignore[index, no-any-return]
+        (x,) = self.inputs
+        return grad / x
 
 
 class Log1p(Op):
@@ -86,7 +87,8 @@ class Log1p(Op):
         return kernels.log1p(x)
 
     def backward(self, grad: Tensor, out: None) -> Tensor:
-        return grad / (self.inputs[0] + 1)  # type: ignore[index, no-any-return]
+        (x,) = self.inputs
+        return grad / (x + 1)
 
 
 class Sqrt(Op):
@@ -104,7 +106,7 @@ class Sin(Op):
         return kernels.sin(x)
 
     def backward(self, grad: Tensor, out: None) -> Tensor:
-        return grad * cos(self.inputs[0])  # type: ignore[index]
+        return grad * cos(self.inputs[0])
 
 
 class Cos(Op):
@@ -112,7 +114,7 @@ class Cos(Op):
         return kernels.cos(x)
 
     def backward(self, grad: Tensor, out: None) -> Tensor:
-        return -grad * sin(self.inputs[0])  # type: ignore[index]
+        return -grad * sin(self.inputs[0])
 
 
 class Tanh(Op):
@@ -144,7 +146,7 @@ class Erf(Op):
         return kernels.erf(x)
 
     def backward(self, grad: Tensor, out: None) -> Tensor:
-        (x,) = self.inputs  # type: ignore[misc]
+        (x,) = self.inputs
         return grad * (exp(-(x * x)) * (2 / math.sqrt(math.pi)))
 
 

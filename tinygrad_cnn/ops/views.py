@@ -1,7 +1,8 @@
-"""Other shapes of the same elements. The results share memory with the input where that is possible.
+"""Other shapes of the same elements. The results share memory with the input where that is
+possible.
 
-All of these are linear, and each derivative is another member of the family: reshape ↔ reshape, permute ↔ its
-inverse, expand ↔ sum, indexing ↔ scatter-add.
+All of these are linear, and each derivative is another member of the family: reshape ↔ reshape,
+permute ↔ its inverse, expand ↔ sum, indexing ↔ scatter-add.
 """
 
 from __future__ import annotations
@@ -13,10 +14,9 @@ from typing import Any
 import numpy as np
 
 from .. import dtypes
-from ..backend import Array, Backend, load_backend
-from ..dtypes import DType
+from ..backend import Array, Backend
 from ..geometry import Shape, broadcast_axes, broadcast_shapes, normalize_axis
-from ..tensor import Op, Tensor
+from ..tensor import BackendLike, Op, Tensor, _pick
 from .elementwise import cast, operands
 
 
@@ -30,7 +30,7 @@ class Reshape(Op):
         return kernels.reshape(x, self.shape)
 
     def backward(self, grad: Tensor, out: None) -> Tensor:
-        return Reshape(self.shapes[0])(grad)  # type: ignore[arg-type]
+        return Reshape(self.shapes[0])(grad)
 
 
 class Permute(Op):
@@ -48,7 +48,9 @@ class Permute(Op):
 
 
 class Expand(Op):
-    """Repeat along axes of size 1 without copying; the derivative sums over the repeats (in the engine)."""
+    """Repeat along axes of size 1 without copying; the derivative sums over the repeats (in the
+    engine).
+    """
 
     saves_inputs, is_view, broadcasts = False, True, True
 
@@ -71,10 +73,12 @@ class Select(Op):
         self.index = index
 
     def forward(self, kernels: Backend, x: Array) -> Array:
-        return kernels.getitem(x, (*self.index, ...))  # the dots make a single element a 0-d view too
+        return kernels.getitem(
+            x, (*self.index, ...)
+        )  # the dots make a single element a 0-d view too
 
     def backward(self, grad: Tensor, out: None) -> Tensor:
-        return IndexAdd(self.index, self.shapes[0])(grad)  # type: ignore[arg-type]
+        return IndexAdd(self.index, self.shapes[0])(grad)
 
 
 class Take(Op):
@@ -89,7 +93,7 @@ class Take(Op):
         return kernels.getitem(x, self.index)
 
     def backward(self, grad: Tensor, out: None) -> Tensor:
-        return IndexAdd(self.index, self.shapes[0])(grad)  # type: ignore[arg-type]
+        return IndexAdd(self.index, self.shapes[0])(grad)
 
 
 class IndexAdd(Op):
@@ -123,11 +127,13 @@ class IndexPut(Op):
     def backward(self, grad: Tensor, out: None) -> tuple[Tensor | None, Tensor | None]:
         zero = Tensor._wrap(grad.backend.full((), 0.0, grad.dtype), grad.backend)
         gx = IndexPut(self.index)(grad, zero) if self.needs[0] else None
-        return gx, sum_to(Take(self.index)(grad), self.shapes[1]) if self.needs[1] else None  # type: ignore[arg-type]
+        return gx, sum_to(Take(self.index)(grad), self.shapes[1]) if self.needs[1] else None
 
 
 class ViewWrite(Op):
-    """The base of a view after the view was overwritten by ``value``: what in-place writing does to a graph."""
+    """The base of a view after the view was overwritten by ``value``: what in-place writing does to
+    a graph.
+    """
 
     saves_inputs = False
 
@@ -140,7 +146,9 @@ class ViewWrite(Op):
     def backward(self, grad: Tensor, out: None) -> tuple[Tensor | None, Tensor | None]:
         outside = Tensor._wrap(grad.backend.full(grad.shape, 1.0, grad.dtype), grad.backend)
         grad.backend.assign(self._view(outside).array, 0.0)
-        return grad * outside if self.needs[0] else None, self._view(grad) if self.needs[1] else None
+        return grad * outside if self.needs[0] else None, self._view(grad) if self.needs[
+            1
+        ] else None
 
     def _view(self, x: Tensor) -> Tensor:
         for op in self.chain:
@@ -182,18 +190,26 @@ def move(x: Tensor, target: Backend) -> Tensor:
     return made
 
 
-def to(input: Tensor, *args: Any, dtype: Any = None, backend: str | None = None, copy: bool = False) -> Tensor:
-    """``input`` with another dtype and/or on another backend: to("numpy"), to(float64), to(other_tensor)."""
+def to(
+    input: Tensor,
+    *args: Any,
+    dtype: Any = None,
+    backend: BackendLike = None,
+    copy: bool = False,
+) -> Tensor:
+    """``input`` with another dtype and/or on another backend: to("numpy"), to(float64),
+    to(other_tensor).
+    """
     for a in args:
         if isinstance(a, Tensor):
-            dtype, backend = a.dtype, a.backend.name
+            dtype, backend = a.dtype, a.backend
         elif isinstance(a, str) and a not in dtypes._NAMES and not _is_dtype(a):
             backend = a
         else:
             dtype = a
     made = input if dtype is None else cast(input, dtypes.as_dtype(dtype))
     if backend is not None:
-        made = move(made, load_backend(backend))
+        made = move(made, _pick(backend))
     return clone(made) if copy and made is input else made
 
 
@@ -222,11 +238,15 @@ def contiguous(input: Tensor) -> Tensor:
 
 
 def _sizes(shape: Any) -> Shape:
-    return tuple(int(n) for n in (shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape))
+    return tuple(
+        int(n) for n in (shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape)
+    )
 
 
 def reshape(input: Tensor, *shape: Any) -> Tensor:
-    """The elements in row-major order in another shape; one size may be −1. Raises ValueError when it does not fit."""
+    """The elements in row-major order in another shape; one size may be −1. Raises ValueError when
+    it does not fit.
+    """
     sizes = _sizes(shape)
     total = input.array.size
     if sizes.count(-1) == 1:
@@ -256,7 +276,9 @@ def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
         known = -math.prod(wanted)
         wanted[wanted.index(-1)] = n // known if known else 0
     if math.prod(wanted) != n:
-        raise ValueError(f"unflatten: dimension {dim} of size {n} does not split into {tuple(sizes)}")
+        raise ValueError(
+            f"unflatten: dimension {dim} of size {n} does not split into {tuple(sizes)}"
+        )
     return Reshape((*input.shape[:d], *wanted, *input.shape[d + 1 :]))(input)
 
 
@@ -266,7 +288,11 @@ def squeeze(input: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
         drop = {i for i, n in enumerate(input.shape) if n == 1}
     else:
         named = [dim] if isinstance(dim, int) else dim
-        drop = {d for d in (normalize_axis(d, input.ndim) for d in named) if input.ndim and input.shape[d] == 1}
+        drop = {
+            d
+            for d in (normalize_axis(d, input.ndim) for d in named)
+            if input.ndim and input.shape[d] == 1
+        }
     return Reshape(tuple(n for i, n in enumerate(input.shape) if i not in drop))(input)
 
 
@@ -280,7 +306,9 @@ def permute(input: Tensor, *dims: Any) -> Tensor:
     """The dimensions in another order. Raises ValueError unless every dimension is named once."""
     axes = tuple(normalize_axis(d, input.ndim) for d in _sizes(dims))
     if sorted(axes) != list(range(input.ndim)):
-        raise ValueError(f"permute: expected every dimension of {input.shape} once, received {_sizes(dims)}")
+        raise ValueError(
+            f"permute: expected every dimension of {input.shape} once, received {_sizes(dims)}"
+        )
     return Permute(axes)(input)
 
 
@@ -303,9 +331,14 @@ def t(input: Tensor) -> Tensor:
 def movedim(input: Tensor, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
     """Dimensions moved to new places, the others keeping their order."""
     src = [normalize_axis(d, input.ndim) for d in ([source] if isinstance(source, int) else source)]
-    dst = [normalize_axis(d, input.ndim) for d in ([destination] if isinstance(destination, int) else destination)]
+    dst = [
+        normalize_axis(d, input.ndim)
+        for d in ([destination] if isinstance(destination, int) else destination)
+    ]
     if len(src) != len(dst) or len(set(src)) != len(src) or len(set(dst)) != len(dst):
-        raise ValueError(f"movedim: {source!r} and {destination!r} must name as many different dimensions each")
+        raise ValueError(
+            f"movedim: {source!r} and {destination!r} must name as many different dimensions each"
+        )
     order = [d for d in range(input.ndim) if d not in src]
     for place, d in sorted(zip(dst, src, strict=True)):
         order.insert(place, d)
@@ -325,25 +358,36 @@ def expand(input: Tensor, *sizes: Any) -> Tensor:
     wanted = _sizes(sizes)
     lead = len(wanted) - input.ndim
     if lead < 0 or -1 in wanted[:lead]:
-        raise ValueError(f"expand: {wanted} has too few dimensions, or -1 in a new one, for shape {input.shape}")
-    return broadcast_to(input, [input.shape[i - lead] if n == -1 else n for i, n in enumerate(wanted)])
+        raise ValueError(
+            f"expand: {wanted} has too few dimensions, or -1 in a new one, for shape {input.shape}"
+        )
+    return broadcast_to(
+        input, [input.shape[i - lead] if n == -1 else n for i, n in enumerate(wanted)]
+    )
 
 
 def sum_to(x: Tensor, shape: Shape) -> Tensor:
-    """Summed over the axes that broadcasting from ``shape`` repeated: the adjoint of broadcast_to."""
+    """Summed over the axes that broadcasting from ``shape`` repeated: the adjoint of
+    broadcast_to.
+    """
     if x.shape == shape:
         return x
     return Reshape(shape)(x.sum(broadcast_axes(x.shape, shape), keepdim=True))
 
 
-# -- indexing ----------------------------------------------------------------------------------------
+# -- indexing
+# ----------------------------------------------------------------------------------------
 def _split_index(x: Tensor, index: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """(basic, advanced): integers, slices and None first, then arrays on the result, as PyTorch does.
+    """(basic, advanced): integers, slices and None first, then arrays on the result, as PyTorch
+    does.
 
     Raises IndexError for too many indices, a wrong type, or an integer out of range."""
     items = list(index) if isinstance(index, tuple) else [index]
     items = [_index_item(x, item) for item in items]
-    used = sum(0 if i is None or i is Ellipsis else getattr(i, "ndim", 1) if _is_mask(i) else 1 for i in items)
+    used = sum(
+        0 if i is None or i is Ellipsis else getattr(i, "ndim", 1) if _is_mask(i) else 1
+        for i in items
+    )
     if used > x.ndim:
         raise IndexError(f"too many indices for a tensor of shape {x.shape}: received {used}")
     if sum(i is Ellipsis for i in items) > 1:
@@ -360,7 +404,9 @@ def _split_index(x: Tensor, index: Any) -> tuple[tuple[Any, ...], tuple[Any, ...
             continue
         if isinstance(item, int):
             if not -x.shape[axis] <= item < x.shape[axis]:
-                raise IndexError(f"index {item} is out of range for dimension {axis} of shape {x.shape}")
+                raise IndexError(
+                    f"index {item} is out of range for dimension {axis} of shape {x.shape}"
+                )
             basic.append(item)
         elif isinstance(item, slice):
             basic.append(item)
@@ -383,7 +429,11 @@ def _index_item(x: Tensor, item: Any) -> Any:
     if isinstance(item, int | np.integer):
         return int(item)
     if isinstance(item, Tensor):
-        array = item.array if item.backend is x.backend else x.backend.asarray(item.backend.to_numpy(item.array))
+        array = (
+            item.array
+            if item.backend is x.backend
+            else x.backend.asarray(item.backend.to_numpy(item.array))
+        )
     else:
         try:
             array = np.asarray(item)
@@ -394,7 +444,10 @@ def _index_item(x: Tensor, item: Any) -> Any:
         if array.dtype.kind in "iub":
             array = x.backend.asarray(array)
     if array.dtype.kind not in "iub":
-        raise IndexError(f"indices must be integers, slices, None, ... or integer or boolean arrays, received {item!r}")
+        raise IndexError(
+            "indices must be integers, slices, None, ... or integer or boolean arrays, "
+            f"received {item!r}"
+        )
     if array.ndim == 0 and array.dtype.kind != "b":
         return int(array)
     return array.astype(np.int64) if array.dtype.kind == "u" else array
@@ -412,11 +465,13 @@ def _check_array_index(item: Any, shape: Shape, axis: int) -> None:
     if _is_mask(item):
         if item.shape != shape[axis : axis + item.ndim]:
             raise IndexError(
-                f"a boolean index of shape {item.shape} does not match dimension {axis} of shape {shape}"
+                f"a boolean index of shape {item.shape} does not match dimension {axis} "
+                f"of shape {shape}"
             )
     elif item.size and not -shape[axis] <= int(item.min()) <= int(item.max()) < shape[axis]:
         raise IndexError(
-            f"index {int(item.min())}…{int(item.max())} is out of range for dimension {axis} of shape {shape}"
+            f"index {int(item.min())}…{int(item.max())} is out of range "
+            f"for dimension {axis} of shape {shape}"
         )
 
 
@@ -434,13 +489,15 @@ def getitem(input: Tensor, index: Any) -> Tensor:
 
 
 def setitem(input: Tensor, index: Any, value: Any) -> None:
-    """input[index] = value, in place and recorded; ``value`` is broadcast and cast to input's dtype."""
+    """input[index] = value, in place and recorded; ``value`` is broadcast and cast to input's
+    dtype.
+    """
     basic, advanced = _split_index(input, index)
     place = Select(basic)(input)
     if not isinstance(value, Tensor):
         from ..tensor import tensor
 
-        value = tensor(value, dtype=input.dtype, backend=input.backend)  # type: ignore[arg-type]
+        value = tensor(value, dtype=input.dtype, backend=input.backend)
     elif value.backend is not input.backend:
         (value,) = operands("setitem", value)
         raise ValueError(
@@ -452,7 +509,9 @@ def setitem(input: Tensor, index: Any, value: Any) -> None:
         while value.ndim > place.ndim and value.shape[0] == 1:
             value = Reshape(value.shape[1:])(value)
         if broadcast_shapes(place.shape, value.shape) != place.shape:
-            raise ValueError(f"setitem: a value of shape {value.shape} does not fit the place {place.shape}")
+            raise ValueError(
+                f"setitem: a value of shape {value.shape} does not fit the place {place.shape}"
+            )
         place.inplace(lambda old, new: Expand(old.shape)(new), value)
     else:
         place.inplace(IndexPut(advanced), value)
