@@ -25,9 +25,9 @@ class NumbaBackend(NumpyBackend):
     def __init__(self) -> None:
         super().__init__()
         for name in BINARY:
-            setattr(self, name, elementwise.bind_binary(name, getattr(np, name)))
+            setattr(self, name, elementwise.bind_binary(name, getattr(self, name)))
         for name in UNARY:
-            setattr(self, name, elementwise.bind_unary(name, getattr(np, name)))
+            setattr(self, name, elementwise.bind_unary(name, getattr(self, name)))
         for name in ("sigmoid", "erf", "relu"):
             setattr(self, name, elementwise.bind_unary(name, getattr(super(), name)))
         self.relu_grad = elementwise.bind_binary("relu_grad", super().relu_grad)  # type: ignore[method-assign]
