@@ -198,6 +198,9 @@ def test_argmax_argmin_argsort(kernels: Backend) -> None:
     order = kernels.to_numpy(kernels.argsort(kx, 1))
     assert order.tolist() == [[3, 0, 1, 2], [3, 1, 0, 2], [0, 1, 2, 3]]
     assert order.dtype == kernels.to_numpy(kernels.argmax(kx, 0)).dtype == np.int64
+    ties = np.random.default_rng(13).integers(0, 5, 300).astype("float32")
+    stable = sorted(range(300), key=lambda i: ties[i])
+    assert kernels.to_numpy(kernels.argsort(kernels.asarray(ties), 0)).tolist() == stable
 
 
 @pytest.mark.parametrize("dtype", (*FLOATS, "int32"))
