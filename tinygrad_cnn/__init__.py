@@ -8,7 +8,7 @@
 """
 
 from . import ops  # isort: skip  (first: tensors and operations refer to each other)
-from . import autograd, data, nn, optim
+from . import autograd, data, io, nn, optim
 from .autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from .backend import available_backends, get_backend, set_backend, use_backend
 from .dtypes import (
@@ -23,6 +23,7 @@ from .dtypes import (
     uint8,
 )
 from .gradcheck import gradcheck, gradgradcheck
+from .io import load, save
 from .ops import (
     abs,
     add,
@@ -165,14 +166,14 @@ __all__ = [
     "equal", "erf", "exp", "expand", "expm1", "eye", "flatten", "flip", "float16", "float32",
     "float64", "floor", "floor_divide", "from_numpy", "full", "full_like", "gather", "ge",
     "Generator", "get_backend", "get_num_threads", "get_rng_state", "gradcheck", "gradgradcheck",
-    "gt", "index_select", "inference_mode", "int32", "int64", "is_grad_enabled", "isfinite",
-    "isinf", "isnan", "le", "linspace", "log", "log1p", "logical_and", "logical_not", "logical_or",
-    "logical_xor", "logsumexp", "lt", "manual_seed", "masked_fill", "matmul", "max", "maximum",
-    "mean", "median", "meshgrid", "min", "minimum", "mm", "movedim", "mul", "ne", "neg", "nn",
-    "no_grad", "norm", "ones", "ones_like", "ops", "optim", "outer", "permute", "pow", "prod",
-    "promote_types", "rand", "rand_like", "randint", "randn", "randn_like", "randperm",
+    "gt", "index_select", "inference_mode", "int32", "int64", "io", "is_grad_enabled", "isfinite",
+    "isinf", "isnan", "le", "linspace", "load", "log", "log1p", "logical_and", "logical_not",
+    "logical_or", "logical_xor", "logsumexp", "lt", "manual_seed", "masked_fill", "matmul", "max",
+    "maximum", "mean", "median", "meshgrid", "min", "minimum", "mm", "movedim", "mul", "ne", "neg",
+    "nn", "no_grad", "norm", "ones", "ones_like", "ops", "optim", "outer", "permute", "pow",
+    "prod", "promote_types", "rand", "rand_like", "randint", "randn", "randn_like", "randperm",
     "reciprocal", "remainder", "repeat", "repeat_interleave", "reshape", "result_type", "roll",
-    "round", "rsqrt", "scatter_add", "set_backend", "set_grad_enabled", "set_num_threads",
+    "round", "rsqrt", "save", "scatter_add", "set_backend", "set_grad_enabled", "set_num_threads",
     "set_rng_state", "sigmoid", "sign", "sin", "sort", "split", "sqrt", "square", "squeeze",
     "stack", "std", "sub", "sum", "t", "tanh", "Tensor", "tensor", "tensordot", "tile", "topk",
     "trace", "transpose", "tril", "triu", "uint8", "unbind", "unflatten", "unsqueeze",
