@@ -88,7 +88,9 @@ class _BackwardWatch:
         self.places = [i for i, a in enumerate(args) if isinstance(a, Tensor) and a.requires_grad]
         if not self.places:
             return args
-        passed = dict(zip(self.places, _Pass.apply(self._leave, *(args[i] for i in self.places)), strict=True))
+        passed = dict(
+            zip(self.places, _Pass.apply(self._leave, *(args[i] for i in self.places)), strict=True)
+        )
         return tuple(passed.get(i, a) for i, a in enumerate(args))
 
     def outputs(self, result: Any) -> Any:

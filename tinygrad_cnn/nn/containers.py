@@ -51,7 +51,10 @@ class _Numbered(Module):
 
     def append(self, module: Module) -> Self:
         """Add a module at the end."""
-        setattr(self, str(len(self)), _check(module, f"{type(self).__name__}.append"))
+        taken, number = set(self._names()), len(self)
+        while str(number) in taken:  # a slice keeps the names it was cut from
+            number += 1
+        setattr(self, str(number), _check(module, f"{type(self).__name__}.append"))
         return self
 
     def extend(self, modules: Iterable[Module]) -> Self:
@@ -134,13 +137,19 @@ class ModuleList(_Numbered):
             name = f"{start}" if count == 1 else f"{start}-{start + count - 1}"
             lines.append(f"({name}): {f'{count} x ' if count > 1 else ''}{_indent(text)}")
             start += count
-        return f"{self._get_name()}(\n  " + "\n  ".join(lines) + "\n)" if lines else f"{self._get_name()}()"
+        return (
+            f"{self._get_name()}(\n  " + "\n  ".join(lines) + "\n)"
+            if lines
+            else f"{self._get_name()}()"
+        )
 
 
 class ModuleDict(Module):
     """A dict of modules whose parameters are found. It has no forward: use its items in yours."""
 
-    def __init__(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] | None = None) -> None:
+    def __init__(
+        self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] | None = None
+    ) -> None:
         super().__init__()
         self.update(modules or {})
 

@@ -30,14 +30,18 @@ def _fill_from_host(t: Tensor, values: np.ndarray[Any, Any]) -> Tensor:
     return _fill(t, t.backend.asarray(values, t.dtype))
 
 
-def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None) -> Tensor:
+def uniform_(
+    tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None
+) -> Tensor:
     """Uniform on [a, b)."""
     k = tensor.backend
     u = uniform_array(k, tensor.shape, tensor.dtype, generator)
     return _fill(tensor, k.add(k.multiply(u, b - a), a))
 
 
-def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None) -> Tensor:
+def normal_(
+    tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None
+) -> Tensor:
     """Normal with the given mean and standard deviation."""
     k = tensor.backend
     z = normal_array(k, tensor.shape, tensor.dtype, generator)
@@ -54,7 +58,9 @@ def trunc_normal_(
     found by bisection of [a', b'] in float64. Raises ValueError unless a < b and std > 0.
     """
     if not (a < b and std > 0):
-        raise ValueError(f"trunc_normal_: expected a < b and std > 0, received a={a}, b={b}, std={std}")
+        raise ValueError(
+            f"trunc_normal_: expected a < b and std > 0, received a={a}, b={b}, std={std}"
+        )
     host = load_backend("numpy")
 
     def phi(z: Any) -> Any:
@@ -120,9 +126,13 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None =
     deep linear neural networks", 2014. Raises ValueError below 2 dimensions.
     """
     if tensor.ndim < 2:
-        raise ValueError(f"orthogonal_: expected at least 2 dimensions, received shape {tensor.shape}")
+        raise ValueError(
+            f"orthogonal_: expected at least 2 dimensions, received shape {tensor.shape}"
+        )
     rows, columns = tensor.shape[0], math.prod(tensor.shape[1:])
-    z = normal_array(load_backend("numpy"), (max(rows, columns), min(rows, columns)), float64, generator)
+    z = normal_array(
+        load_backend("numpy"), (max(rows, columns), min(rows, columns)), float64, generator
+    )
     q, r = np.linalg.qr(z)
     q = q * np.sign(np.diagonal(r))
     return _fill_from_host(tensor, gain * (q if rows >= columns else q.T).reshape(tensor.shape))
@@ -145,7 +155,9 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
 def fans(tensor: Tensor) -> tuple[int, int]:
     """(fan_in, fan_out) of a weight. Raises ValueError below 2 dimensions."""
     if tensor.ndim < 2:
-        raise ValueError(f"fan in and fan out need at least 2 dimensions, received shape {tensor.shape}")
+        raise ValueError(
+            f"fan in and fan out need at least 2 dimensions, received shape {tensor.shape}"
+        )
     taps = math.prod(tensor.shape[2:])
     return tensor.shape[1] * taps, tensor.shape[0] * taps
 
@@ -156,7 +168,9 @@ def _fan(tensor: Tensor, mode: str) -> int:
     return fans(tensor)[mode == "fan_out"]
 
 
-def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
+def xavier_uniform_(
+    tensor: Tensor, gain: float = 1.0, generator: Generator | None = None
+) -> Tensor:
     """Uniform on ±gain·sqrt(6 / (fan_in + fan_out)). Source: Glorot and Bengio, "Understanding the difficulty of
     training deep feedforward neural networks", 2010."""
     bound = gain * math.sqrt(6.0 / sum(fans(tensor)))
@@ -182,7 +196,9 @@ def kaiming_normal_(
     generator: Generator | None = None,
 ) -> Tensor:  # fmt: skip
     """Normal with standard deviation gain / sqrt(fan); source as ``kaiming_uniform_``."""
-    return normal_(tensor, 0.0, calculate_gain(nonlinearity, a) / math.sqrt(_fan(tensor, mode)), generator)
+    return normal_(
+        tensor, 0.0, calculate_gain(nonlinearity, a) / math.sqrt(_fan(tensor, mode)), generator
+    )
 
 
 def weight_and_bias_(weight: Tensor, bias: Tensor | None) -> None:

@@ -91,14 +91,18 @@ class Module:
         """Make ``param`` (or None: absent) the parameter called ``name``."""
         self._check_name(name)
         if param is not None and not isinstance(param, Parameter):
-            raise TypeError(f"parameter {name!r}: expected nn.Parameter or None, received {type(param).__name__}")
+            raise TypeError(
+                f"parameter {name!r}: expected nn.Parameter or None, received {type(param).__name__}"
+            )
         setattr(self, name, param)
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
         """Make ``tensor`` part of the state without being learned; ``persistent``: also of ``state_dict()``."""
         self._check_name(name)
         if tensor is not None and not isinstance(tensor, Tensor):
-            raise TypeError(f"buffer {name!r}: expected a tensor or None, received {type(tensor).__name__}")
+            raise TypeError(
+                f"buffer {name!r}: expected a tensor or None, received {type(tensor).__name__}"
+            )
         setattr(self, name, tensor)
         self._buffers = {**self._buffers, name: persistent}
 
@@ -106,7 +110,9 @@ class Module:
         """Make ``module`` the child called ``name``."""
         self._check_name(name)
         if module is not None and not isinstance(module, Module):
-            raise TypeError(f"module {name!r}: expected a Module or None, received {type(module).__name__}")
+            raise TypeError(
+                f"module {name!r}: expected a Module or None, received {type(module).__name__}"
+            )
         setattr(self, name, module)
 
     add_module = register_module
@@ -114,8 +120,10 @@ class Module:
     def _check_name(self, name: str) -> None:
         if not isinstance(name, str) or not name or "." in name:
             raise ValueError(f"expected a name without dots, received {name!r}")
-        if hasattr(self, name) and name not in self._buffers and not isinstance(
-            getattr(self, name), Parameter | Module | None
+        if (
+            hasattr(self, name)
+            and name not in self._buffers
+            and not isinstance(getattr(self, name), Parameter | Module | None)
         ):
             raise ValueError(f"{type(self).__name__} already has an attribute {name!r}")
 
@@ -151,10 +159,18 @@ class Module:
         return (module for _, module in self.named_modules())
 
     def _named_members(
-        self, of: Callable[[Module], list[tuple[str, Tensor]]], prefix: str, recurse: bool, unique: bool
+        self,
+        of: Callable[[Module], list[tuple[str, Tensor]]],
+        prefix: str,
+        recurse: bool,
+        unique: bool,
     ) -> Iterator[tuple[str, Tensor]]:
         seen: set[int] = set()
-        owners = self.named_modules(prefix=prefix, remove_duplicate=unique) if recurse else [(prefix, self)]
+        owners = (
+            self.named_modules(prefix=prefix, remove_duplicate=unique)
+            if recurse
+            else [(prefix, self)]
+        )
         for path, module in owners:
             for name, value in of(module):
                 if not unique or id(value) not in seen:
@@ -279,12 +295,16 @@ class Module:
 
     def _state(self, prefix: str = "") -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
-        for path, module in self.named_modules(prefix=prefix.removesuffix("."), remove_duplicate=False):
+        for path, module in self.named_modules(
+            prefix=prefix.removesuffix("."), remove_duplicate=False
+        ):
             kept = [(n, b) for n, b in _buffers(module) if module._buffers[n]]
             found.update((_join(path, name), t) for name, t in _parameters(module) + kept)
         return found
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True
+    ) -> IncompatibleKeys:
         """Copy values into the parameters and buffers of the same paths, keeping their dtype and backend.
 
         Values are tensors, NumPy arrays or anything NumPy can read. All keys and shapes are checked first:
@@ -302,10 +322,13 @@ class Module:
         values = {name: _host(state_dict[name]) for name in own if name in state_dict}
         for name, value in values.items():
             if value.shape != own[name].shape:
-                problems.append(f"{name!r}: expected shape {own[name].shape}, received {value.shape}")
+                problems.append(
+                    f"{name!r}: expected shape {own[name].shape}, received {value.shape}"
+                )
         if problems:
             raise RuntimeError(
-                f"load_state_dict: the state does not fit {type(self).__name__}:\n  " + "\n  ".join(problems)
+                f"load_state_dict: the state does not fit {type(self).__name__}:\n  "
+                + "\n  ".join(problems)
             )
         for name, value in values.items():
             t = own[name]
