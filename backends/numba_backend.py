@@ -10,7 +10,7 @@ import numpy as np
 from tinygrad_cnn.backend import Array, DType
 from tinygrad_cnn.geometry import Shape
 
-from .numba_kernels import elementwise, loss, memory, optim
+from .numba_kernels import elementwise, loss, memory, norm, optim
 from .numpy_backend import NumpyBackend
 
 BINARY = "add subtract multiply divide maximum minimum".split()
@@ -49,6 +49,44 @@ class NumbaBackend(NumpyBackend):
     def memory_report(self) -> dict[str, Any]:
         """Bytes ``in_use``, ``pooled``, ``peak``, ``limit`` and ``classes`` of the memory pool."""
         return memory.pool.report()
+
+    # -- batch norm ---------------------------------------------------------------------------------
+    def batch_norm_stats(self, x: Array) -> tuple[Array, Array]:
+        return norm.stats(x) if norm.accepts(x) else super().batch_norm_stats(x)
+
+    def batch_norm(
+        self, x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None, eps: float
+    ) -> Array:  # fmt: skip
+        if norm.accepts(x):
+            return norm.forward(x, mean, var, weight, bias, eps, None, False)
+        return super().batch_norm(x, mean, var, weight, bias, eps)
+
+    def batch_norm_grad(
+        self, gy: Array, x: Array, mean: Array, var: Array, weight: Array | None, eps: float
+    ) -> tuple[Array, Array, Array]:  # fmt: skip
+        if norm.accepts(x) and gy.dtype == x.dtype:
+            return norm.backward(gy, x, None, mean, var, weight, eps, False)[:3]
+        return super().batch_norm_grad(gy, x, mean, var, weight, eps)
+
+    def batch_norm_relu(
+        self, x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None, eps: float,
+        residual: Array | None,
+    ) -> Array:  # fmt: skip
+        """relu(batch_norm(x) + residual) in one pass."""
+        if norm.accepts(x) and (residual is None or residual.dtype == x.dtype):
+            return norm.forward(x, mean, var, weight, bias, eps, residual, True)
+        y = self.batch_norm(x, mean, var, weight, bias, eps)
+        return self.relu(y if residual is None else self.add(y, residual))
+
+    def batch_norm_relu_grad(
+        self, gy: Array, y: Array, x: Array, mean: Array, var: Array, weight: Array | None, eps: float,
+        residual: bool,
+    ) -> tuple[Array, Array, Array, Array | None]:  # fmt: skip
+        """(gx, gweight, gbias, gresidual or None) of ``batch_norm_relu`` with result y, in training mode."""
+        if norm.accepts(x) and gy.dtype == x.dtype:
+            return norm.backward(gy, x, y, mean, var, weight, eps, residual)
+        g = self.relu_grad(gy, y)
+        return (*self.batch_norm_grad(g, x, mean, var, weight, eps), g if residual else None)
 
     # -- softmax and its cross-entropy ------------------------------------------------------------
     def softmax(self, x: Array, axis: int) -> Array:

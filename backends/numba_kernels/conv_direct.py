@@ -197,17 +197,25 @@ def _run(plan: Plan, x: Any, out: Any, packed: Any, columns: int, bias: Any, mod
               plan.scratch_bytes, *_entries(columns))  # fmt: skip
 
 
-def conv(x: Any, w: Any, bias: Any, window: Window, groups: int, relu: bool = False) -> Any:
-    """y = conv(x, w) + bias, then max(·, 0) with ``relu``: (N, C, H, W), (O, C/groups, I, J) -> (N, O, P, Q)."""
-    y = channels_last((x.shape[0], w.shape[0], *window.output(x.shape[2:])))
+def conv(
+    x: Any, w: Any, bias: Any, window: Window, groups: int, relu: bool = False, into: Any = None
+) -> Any:
+    """y = conv(x, w) + bias: (N, C, H, W), (O, C/groups, I, J) -> (N, O, P, Q).
+
+    ``relu`` applies max(·, 0); with ``into`` (unit stride along O) y is added to that array, bias and all.
+    """
+    shape = (x.shape[0], w.shape[0], *window.output(x.shape[2:]))
+    y = channels_last(shape) if into is None else into
     plan = correlation_plan(
         Source(x.shape, x.strides), Source(y.shape, y.strides), w.strides, window, groups, False
     )
     columns = w.shape[0] // groups
     packed = pack(plan, w, columns, w.strides[0], columns * w.strides[0], groups)
-    if bias is not None and bias.strides != (4,):
-        bias = np.ascontiguousarray(bias)
-    _run(plan, x, y, packed, columns, bias, RELU if relu else 0)
+    if into is not None and bias is not None:
+        y += bias[:, None, None]
+        bias = None
+    mode = (RELU if relu else 0) | (ACCUMULATE if into is not None else 0)
+    _run(plan, x, y, packed, columns, bias if bias is None else np.ascontiguousarray(bias), mode)
     return y
 
 

@@ -131,9 +131,7 @@ def product(a: Any, b: Any, bias: Any = None, relu: bool = False) -> Any:
     if min(a.strides[-1], a.strides[-2]) != 4 and m > 1 and k > 1:
         a = np.ascontiguousarray(a)
     c = empty((*batch, m, n), np.float32)
-    lists = [
-        _offsets(t.shape[:-2], t.strides[:-2], batch) for t in (a, c)
-    ]
+    lists = [_offsets(t.shape[:-2], t.strides[:-2], batch) for t in (a, c)]
     one = all(s == 1 for s in b.shape[:-2])
     b_list = _offsets(b.shape[:-2], b.strides[:-2], () if one else batch)
     vectors = panel_vectors(n)
@@ -166,3 +164,10 @@ def matmul(a: Any, b: Any) -> Any:
     if b.ndim == 2 and a.ndim > 2 and a.flags.c_contiguous:
         return product(a.reshape(-1, a.shape[-1]), b).reshape(*a.shape[:-1], b.shape[1])
     return product(a, b)
+
+
+def linear(x: Any, w: Any, bias: Any, relu: bool = False) -> Any:
+    """x (…, K) · w (N, K)ᵀ + bias (N,), then max(·, 0) with ``relu``: bias and ReLU cost no pass of their own."""
+    rows = x.reshape(-1, x.shape[-1])
+    y = product(rows, w.T, None if bias is None else np.ascontiguousarray(bias), relu)
+    return y.reshape(*x.shape[:-1], w.shape[0])
