@@ -119,6 +119,12 @@ class ArrayBackend:
             return self.copy(value)
         return value
 
+    def set_num_threads(self, n: int) -> None:
+        """The array module decides for itself how many threads it uses."""
+
+    def get_num_threads(self) -> int:
+        return 1
+
     # -- random numbers ---------------------------------------------------------------------------
     def random_bits(self, count: int, seed: int, offset: int) -> Array:
         return philox.random_bits(self.xp, count, seed, offset)

@@ -115,10 +115,15 @@ class Backend(Protocol):
     floor: Elementwise
     ceil: Elementwise
     rint: Elementwise
-    sigmoid: Elementwise
-    erf: Elementwise
-    relu: Elementwise  # max(x, 0), NaN stays NaN
-    relu_grad: Elementwise  # (g, y) -> g where y > 0, else 0
+
+    def sigmoid(self, a: Array, out: Array | None = None) -> Array: ...
+    def erf(self, a: Array, out: Array | None = None) -> Array: ...
+    def relu(self, a: Array, out: Array | None = None) -> Array:
+        """max(a, 0), NaN stays NaN."""
+
+    def relu_grad(self, g: Array, y: Array, out: Array | None = None) -> Array:
+        """g where y > 0, else 0."""
+
     equal: Elementwise
     not_equal: Elementwise
     less: Elementwise
