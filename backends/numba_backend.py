@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from tinygrad_cnn.backend import Array, DType
-from tinygrad_cnn.geometry import Shape
+from tinygrad_cnn.geometry import Shape, Window
 
-from .numba_kernels import elementwise, loss, memory, norm, optim
+from .numba_kernels import dispatch, elementwise, loss, memory, norm, optim
 from .numpy_backend import NumpyBackend
 
 BINARY = "add subtract multiply divide maximum minimum".split()
@@ -38,6 +38,26 @@ class NumbaBackend(NumpyBackend):
     def owns(self, a: Array) -> bool:
         """Arrays of the memory pool hang on a lease of a whole block."""
         return (memory.is_whole(a) and bool(a.flags.writeable)) or super().owns(a)
+
+    # -- matrix products and convolution (numba_kernels/dispatch.py says which algorithm) ------------
+    def matmul(self, a: Array, b: Array) -> Array:
+        return dispatch.matmul(a, b)
+
+    def linear(self, x: Array, w: Array, bias: Array | None) -> Array:
+        return dispatch.linear(x, w, bias)
+
+    def conv(self, x: Array, w: Array, bias: Array | None, window: Window, groups: int) -> Array:
+        return dispatch.conv(x, w, bias, window, groups)
+
+    def conv_input_grad(
+        self, gy: Array, w: Array, shape: Shape, window: Window, groups: int
+    ) -> Array:
+        return dispatch.conv_input_grad(gy, w, shape, window, groups)
+
+    def conv_weight_grad(
+        self, x: Array, gy: Array, shape: Shape, window: Window, groups: int
+    ) -> Array:
+        return dispatch.conv_weight_grad(x, gy, shape, window, groups)
 
     def where(self, condition: Array, a: Array | float, b: Array | float) -> Array:
         if type(condition) is np.ndarray and condition.size >= elementwise.LARGE:
