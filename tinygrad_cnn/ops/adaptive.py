@@ -57,13 +57,16 @@ def _adaptive_avg_pool(name: str, n: int, x: Any, output_size: OutputSize) -> Te
     for axis, o in enumerate(outputs, 2):
         whole = (slice(None),) * axis
         parts = [
-            x[(*whole, slice(a, b))].mean(axis, keepdim=True) for a, b in adaptive_bounds(x.shape[axis], o)
+            x[(*whole, slice(a, b))].mean(axis, keepdim=True)
+            for a, b in adaptive_bounds(x.shape[axis], o)
         ]
         x = cat(parts, axis) if parts else x[(*whole, slice(0, 0))]
     return restored(x, had_batch)
 
 
-def _adaptive_max_pool(name: str, n: int, x: Any, output_size: OutputSize, return_indices: bool) -> Any:
+def _adaptive_max_pool(
+    name: str, n: int, x: Any, output_size: OutputSize, return_indices: bool
+) -> Any:
     x, had_batch = batched(name, x, n)
     sizes = x.shape[2:]
     outputs = _output_sizes(name, output_size, sizes)
@@ -93,7 +96,9 @@ def _irregular_maxima(x: Tensor, outputs: Shape) -> tuple[Tensor, Any]:
         cells = [[min(a + i, b - 1) for i in range(longest)] for a, b in bounds]
         shape = [1] * (2 * n)
         shape[axis], shape[n + axis] = o, longest
-        table = kernels.reshape(kernels.reshape(kernels.asarray(cells, "int64"), (o, longest)), tuple(shape))
+        table = kernels.reshape(
+            kernels.reshape(kernels.asarray(cells, "int64"), (o, longest)), tuple(shape)
+        )
         positions = kernels.add(kernels.multiply(positions, size), table)
     count = math.prod(outputs)
     rows = kernels.reshape(positions, (count, positions.size // max(count, 1)))
@@ -102,7 +107,9 @@ def _irregular_maxima(x: Tensor, outputs: Shape) -> tuple[Tensor, Any]:
     best = values.argmax(-1).reshape(-1).array
     each = kernels.arange(0, count, 1, "int64")
     lead = (x.shape[0], x.shape[1])
-    repeated = kernels.reshape(kernels.broadcast_to(each, (*lead, count)), (math.prod(lead) * count,))
+    repeated = kernels.reshape(
+        kernels.broadcast_to(each, (*lead, count)), (math.prod(lead) * count,)
+    )
     flat = kernels.reshape(kernels.getitem(rows, (repeated, best)), (*lead, count))
     y = gather(plane, 2, Tensor._wrap(flat, kernels))
     return y.reshape(*lead, *outputs), kernels.reshape(flat, (*lead, *outputs))
@@ -130,12 +137,16 @@ def adaptive_avg_pool3d(input: Tensor, output_size: OutputSize) -> Tensor:
     return _adaptive_avg_pool("adaptive_avg_pool3d", 3, input, output_size)
 
 
-def adaptive_max_pool1d(input: Tensor, output_size: OutputSize, return_indices: bool = False) -> Any:
+def adaptive_max_pool1d(
+    input: Tensor, output_size: OutputSize, return_indices: bool = False
+) -> Any:
     """Maxima of windows that cover (N, C, L) or (C, L) evenly; as ``adaptive_max_pool2d``."""
     return _adaptive_max_pool("adaptive_max_pool1d", 1, input, output_size, return_indices)
 
 
-def adaptive_max_pool2d(input: Tensor, output_size: OutputSize, return_indices: bool = False) -> Any:
+def adaptive_max_pool2d(
+    input: Tensor, output_size: OutputSize, return_indices: bool = False
+) -> Any:
     """Maxima of P × Q windows that cover the plane evenly; the windows of ``adaptive_avg_pool2d``.
 
     With ``return_indices`` also the position h·W + w of each maximum, int64. Raises ValueError on other ranks or
@@ -144,6 +155,8 @@ def adaptive_max_pool2d(input: Tensor, output_size: OutputSize, return_indices: 
     return _adaptive_max_pool("adaptive_max_pool2d", 2, input, output_size, return_indices)
 
 
-def adaptive_max_pool3d(input: Tensor, output_size: OutputSize, return_indices: bool = False) -> Any:
+def adaptive_max_pool3d(
+    input: Tensor, output_size: OutputSize, return_indices: bool = False
+) -> Any:
     """Maxima of windows that cover (N, C, D, H, W) or (C, D, H, W) evenly; as ``adaptive_max_pool2d``."""
     return _adaptive_max_pool("adaptive_max_pool3d", 3, input, output_size, return_indices)

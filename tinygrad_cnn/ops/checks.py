@@ -41,7 +41,9 @@ def batched(name: str, x: Any, n: int) -> tuple[Tensor, bool]:
     if x.ndim == n + 1:
         return x.reshape(1, *x.shape), False
     space = ", ".join(LETTERS[n])
-    raise ValueError(f"{name}: expected input (N, C, {space}) or (C, {space}), received shape {x.shape}")
+    raise ValueError(
+        f"{name}: expected input (N, C, {space}) or (C, {space}), received shape {x.shape}"
+    )
 
 
 def restored(y: Tensor, had_batch: bool) -> Tensor:
@@ -49,7 +51,9 @@ def restored(y: Tensor, had_batch: bool) -> Tensor:
     return y if had_batch else y.reshape(y.shape[1:])
 
 
-def reduction_name(name: str, reduction: str, allowed: tuple[str, ...] = ("none", "mean", "sum")) -> None:
+def reduction_name(
+    name: str, reduction: str, allowed: tuple[str, ...] = ("none", "mean", "sum")
+) -> None:
     """Raise ValueError unless ``reduction`` is one of ``allowed``."""
     if reduction not in allowed:
         raise ValueError(f"{name}: reduction must be one of {allowed}, received {reduction!r}")

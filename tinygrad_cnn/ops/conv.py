@@ -34,7 +34,7 @@ class Conv(Op):
         return kernels.conv(x, w, bias, self.window, self.groups)
 
     def backward(self, grad: Tensor, out: None) -> tuple[Tensor | None, ...]:
-        x, w, *bias = self.inputs  # type: ignore[misc]
+        x, w, *bias = self.inputs
         gx = ConvInputGrad(x.shape, self.window, self.groups)(grad, w) if self.needs[0] else None
         gw = ConvWeightGrad(w.shape, self.window, self.groups)(x, grad) if self.needs[1] else None
         if not bias:
@@ -52,7 +52,7 @@ class ConvInputGrad(Op):
         return kernels.conv_input_grad(gy, w, self.shape, self.window, self.groups)
 
     def backward(self, grad: Tensor, out: None) -> tuple[Tensor | None, Tensor | None]:
-        gy, w = self.inputs  # type: ignore[misc]
+        gy, w = self.inputs
         return (
             Conv(self.window, self.groups)(grad, w) if self.needs[0] else None,
             ConvWeightGrad(w.shape, self.window, self.groups)(grad, gy) if self.needs[1] else None,
@@ -69,7 +69,7 @@ class ConvWeightGrad(Op):
         return kernels.conv_weight_grad(x, gy, self.shape, self.window, self.groups)
 
     def backward(self, grad: Tensor, out: None) -> tuple[Tensor | None, Tensor | None]:
-        x, gy = self.inputs  # type: ignore[misc]
+        x, gy = self.inputs
         return (
             ConvInputGrad(x.shape, self.window, self.groups)(gy, grad) if self.needs[0] else None,
             Conv(self.window, self.groups)(x, grad) if self.needs[1] else None,
@@ -141,7 +141,9 @@ def _conv_transpose(
         )
     channels = weight.shape[1] * groups
     _check_bias(name, bias, channels)
-    window, extra = _transposed_window(name, weight.shape[2:], stride, padding, output_padding, dilation)
+    window, extra = _transposed_window(
+        name, weight.shape[2:], stride, padding, output_padding, dilation
+    )
     sizes = transposed_output(x.shape[2:], window, extra)
     if min(sizes) < 1:
         raise ValueError(
@@ -239,7 +241,16 @@ def conv_transpose1d(
 ) -> Tensor:  # fmt: skip
     """Transposed convolution of (N, C, L) with weight (C, O/groups, I); as ``conv_transpose2d``."""
     return _conv_transpose(
-        "conv_transpose1d", 1, input, weight, bias, stride, padding, output_padding, groups, dilation
+        "conv_transpose1d",
+        1,
+        input,
+        weight,
+        bias,
+        stride,
+        padding,
+        output_padding,
+        groups,
+        dilation,
     )
 
 
@@ -259,7 +270,16 @@ def conv_transpose2d(
     Derivatives: the closed family of this file.
     """
     return _conv_transpose(
-        "conv_transpose2d", 2, input, weight, bias, stride, padding, output_padding, groups, dilation
+        "conv_transpose2d",
+        2,
+        input,
+        weight,
+        bias,
+        stride,
+        padding,
+        output_padding,
+        groups,
+        dilation,
     )
 
 
@@ -269,5 +289,14 @@ def conv_transpose3d(
 ) -> Tensor:  # fmt: skip
     """Transposed convolution of (N, C, D, H, W); as ``conv_transpose2d``."""
     return _conv_transpose(
-        "conv_transpose3d", 3, input, weight, bias, stride, padding, output_padding, groups, dilation
+        "conv_transpose3d",
+        3,
+        input,
+        weight,
+        bias,
+        stride,
+        padding,
+        output_padding,
+        groups,
+        dilation,
     )

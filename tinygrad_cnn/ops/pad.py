@@ -22,7 +22,8 @@ class ConstantPad(Op):
 
     def forward(self, kernels: Backend, x: Array) -> Array:
         inside = tuple(
-            slice(max(-lo, 0), n - max(-hi, 0)) for n, (lo, hi) in zip(x.shape, self.padding, strict=True)
+            slice(max(-lo, 0), n - max(-hi, 0))
+            for n, (lo, hi) in zip(x.shape, self.padding, strict=True)
         )
         frame = tuple((max(lo, 0), max(hi, 0)) for lo, hi in self.padding)
         kept = kernels.getitem(x, inside)
@@ -54,7 +55,9 @@ def _source_cells(mode: str, n: int, lo: int, hi: int) -> list[int]:
     return [h % n for h in positions]
 
 
-def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
+def pad(
+    input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None
+) -> Tensor:
     """``input`` with cells added (or, by negative numbers, removed) at the ends of its last dimensions.
 
     ``pad`` = (last before, last after, last-but-one before, …). ``mode``: "constant" fills with ``value``
@@ -76,7 +79,9 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
     if mode not in MODES:
         raise ValueError(f"pad: mode must be one of {MODES}, received {mode!r}")
     if mode != "constant" and value is not None and value != 0:
-        raise ValueError(f'pad: value {value!r} has a meaning in mode "constant" only, received {mode!r}')
+        raise ValueError(
+            f'pad: value {value!r} has a meaning in mode "constant" only, received {mode!r}'
+        )
     pairs = [(0, 0)] * (input.ndim - len(widths) // 2)
     pairs += list(zip(widths[-2::-2], widths[-1::-2], strict=True))
     _check_widths(mode, input, tuple(pairs))
@@ -92,9 +97,13 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
 def _check_widths(mode: str, x: Tensor, pairs: Pairs) -> None:
     for axis, (n, (lo, hi)) in enumerate(zip(x.shape, pairs, strict=True)):
         if lo + n + hi < 0 or min(lo, 0) + min(hi, 0) + n < 0:
-            raise ValueError(f"pad: ({lo}, {hi}) leaves nothing of dimension {axis} of shape {x.shape}")
+            raise ValueError(
+                f"pad: ({lo}, {hi}) leaves nothing of dimension {axis} of shape {x.shape}"
+            )
         if (lo or hi) and mode != "constant" and n == 0:
-            raise ValueError(f"pad: mode {mode!r} needs cells to copy, dimension {axis} of {x.shape} is empty")
+            raise ValueError(
+                f"pad: mode {mode!r} needs cells to copy, dimension {axis} of {x.shape} is empty"
+            )
         most = {"reflect": n - 1, "circular": n}.get(mode)
         if most is not None and max(lo, hi) > most:
             raise ValueError(

@@ -10,7 +10,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..backend import Array, Backend
-from ..geometry import Pairs, Shape, Window, check_output, ntuple, pool_divisors, pool_window, same_padding
+from ..geometry import (
+    Pairs,
+    Shape,
+    Window,
+    check_output,
+    ntuple,
+    pool_divisors,
+    pool_window,
+    same_padding,
+)
 from ..tensor import Op, Tensor
 from .checks import batched, restored
 
@@ -62,7 +71,7 @@ class MaxPoolGather(Op):
         return kernels.max_pool_gather(x, self.winner, self.window)
 
     def backward(self, grad: Tensor, out: None) -> Tensor:
-        return MaxPoolScatter(self.winner, self.shapes[0], self.window)(grad)  # type: ignore[arg-type]
+        return MaxPoolScatter(self.winner, self.shapes[0], self.window)(grad)
 
 
 class AvgPool(Op):
@@ -77,7 +86,7 @@ class AvgPool(Op):
         return kernels.avg_pool(x, self.window, self.divisors)
 
     def backward(self, grad: Tensor, out: None) -> Tensor:
-        return AvgPoolScatter(self.shapes[0], self.window, self.divisors)(grad)  # type: ignore[arg-type]
+        return AvgPoolScatter(self.shapes[0], self.window, self.divisors)(grad)
 
 
 class AvgPoolScatter(Op):
@@ -126,7 +135,9 @@ def _window(
     if rule == "valid":
         return pool_window(sizes, kernel_size, stride, 0, dilation, ceil_mode, name)
     if rule != "same":
-        raise ValueError(f'{name}: padding must be "same", "valid" or integers, received {padding!r}')
+        raise ValueError(
+            f'{name}: padding must be "same", "valid" or integers, received {padding!r}'
+        )
     n = len(sizes)
     kernel = ntuple(kernel_size, n, f"{name}: kernel_size", 1)
     strides = kernel if stride is None or stride == () else ntuple(stride, n, f"{name}: stride", 1)
@@ -174,7 +185,8 @@ def _same_divisors(sizes: Shape, window: Window, count_include_pad: bool) -> Div
     """Cells a window averages over under "same" padding, which differs at the two ends."""
     return tuple(
         tuple(
-            k if count_include_pad else min(p * s - lo + k, n) - max(p * s - lo, 0) for p in range(outputs)
+            k if count_include_pad else min(p * s - lo + k, n) - max(p * s - lo, 0)
+            for p in range(outputs)
         )
         for n, k, s, (lo, _), outputs in zip(
             sizes, window.kernel, window.stride, window.padding, window.output(sizes), strict=True
@@ -248,7 +260,15 @@ def avg_pool2d(
     Raises ValueError on ranks and sizes that do not fit. Derivative: each window gives its cells equal shares.
     """
     return _avg_pool(
-        "avg_pool2d", 2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+        "avg_pool2d",
+        2,
+        input,
+        kernel_size,
+        stride,
+        padding,
+        ceil_mode,
+        count_include_pad,
+        divisor_override,
     )
 
 
@@ -258,5 +278,13 @@ def avg_pool3d(
 ) -> Tensor:  # fmt: skip
     """Means of windows of (N, C, D, H, W) or (C, D, H, W); as ``avg_pool2d``."""
     return _avg_pool(
-        "avg_pool3d", 3, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+        "avg_pool3d",
+        3,
+        input,
+        kernel_size,
+        stride,
+        padding,
+        ceil_mode,
+        count_include_pad,
+        divisor_override,
     )
