@@ -242,6 +242,27 @@ def test_ownership(kernels: Backend) -> None:
     assert not kernels.owns(kernels.getitem(a, (slice(0, 2),)))
 
 
+def test_outputs_have_memory_of_their_own(kernels: Backend) -> None:
+    """Also where nothing changes: only the shape primitives and basic indexing return views."""
+    a = kernels.asarray(normal(14, (3, 3), "float32"))
+    every = (slice(None), slice(None))
+    outputs = {
+        "astype": kernels.astype(a, np.dtype("float32")),
+        "copy": kernels.copy(a),
+        "asarray": kernels.asarray(a),
+        "pad": kernels.pad(a, ((0, 0), (0, 0))),
+        "concatenate": kernels.concatenate([a], 0),
+        "sum": kernels.sum(a, (), True),
+        "max": kernels.max(a, (), True),
+        "index_add": kernels.index_add((3, 3), every, a),
+        "maximum": kernels.maximum(a, a),
+        "where": kernels.where(kernels.equal(a, a), a, a),
+    }
+    for name, out in outputs.items():
+        assert not np.shares_memory(kernels.to_numpy(out), kernels.to_numpy(a)), name
+        np.testing.assert_array_equal(kernels.to_numpy(out), kernels.to_numpy(a))
+
+
 def test_assign_is_safe_when_memory_overlaps(kernels: Backend) -> None:
     a = kernels.arange(0, 6, 1, np.dtype("float64"))
     get = kernels.getitem
