@@ -24,6 +24,10 @@ from . import backend as registry
 Row = tuple[str, str]  # what it is, what it is here
 
 _LABEL = 20  # columns
+_HOUSEKEEPING = set(  # primitives that compute nothing
+    """asarray from_numpy to_numpy owns empty full arange astype copy assign assign_at synchronize
+    set_num_threads get_num_threads on_compile""".split()
+)
 _INSTALL = {
     "numba": "pip install numba",
     "cupy": "pip install cupy-cuda12x, for an NVIDIA GPU",
@@ -208,7 +212,7 @@ def _primitives(backend: Any) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for name in contract:
         function = getattr(backend, name, None)
-        if name.startswith("_") or not callable(function):
+        if name.startswith("_") or name in _HOUSEKEEPING or not callable(function):
             continue
         module = getattr(function, "__module__", None) or ""
         owner = module.removeprefix("tinygrad_cnn.backends.").split("_")[0]
