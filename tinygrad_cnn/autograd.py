@@ -212,7 +212,7 @@ def _run(
     """Send the seed gradients back; returns the gradient of every leaf, or of the ``targets``
     only.
     """
-    order = _youngest_first(roots)
+    order = _youngest_first(roots, targets)
     needed = None if targets is None else _leading_to(targets, order)
     wanted = frozenset(targets or ())
     sums = _Sums(create)
@@ -249,8 +249,11 @@ def _run(
     return found
 
 
-def _youngest_first(roots: Sequence[Edge]) -> list[Op]:
-    """All recorded operations behind the roots, the youngest first."""
+def _youngest_first(roots: Sequence[Edge], targets: Sequence[Edge] | None) -> list[Op]:
+    """All recorded operations behind the roots, the youngest first; none older than all targets."""
+    oldest = -1
+    if targets and all(isinstance(t, Op) for t in targets):
+        oldest = min(t.sequence for t in targets)
     found: set[Op] = set()
     stack = [r for r in roots if isinstance(r, Op)]
     while stack:
@@ -258,6 +261,8 @@ def _youngest_first(roots: Sequence[Edge]) -> list[Op]:
         if op in found:
             continue
         found.add(op)
+        if op.sequence <= oldest:
+            continue
         if not op.edges:
             raise RuntimeError(
                 f"backward through {op.name} a second time: its graph was freed after the first; "
