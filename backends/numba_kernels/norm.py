@@ -38,7 +38,8 @@ RELU, RESIDUAL = 1, 2
 
 
 # ---------------------------------------------------------------------------------------------
-# Statistics: partial[k] = (means (C,), sums of squares about them (C,)) of block or image k
+# Statistics: partial[k] = (means (C,), sums of squares about them (C,)) of block or image k; means are
+# counted from the channel's first element, so that a mean far from 0 loses no digits between the blocks
 # ---------------------------------------------------------------------------------------------
 @kernel
 def stats_rows(
@@ -70,7 +71,7 @@ def stats_rows(
         if count % 2:
             u = vget(p, lanes) - mean
             a, rest = fma(u, u, a), rest + u
-        vput(means + 4 * c, fma(rest, share, mean), lanes)
+        vput(means + 4 * c, fma(rest, share, mean - vget(x + 4 * c, lanes)), lanes)
         vput(means + pitch + 4 * c, a + b - rest * rest * share, lanes)
 
 
@@ -98,13 +99,14 @@ def stats_planes(
             square += away * away
             rest += away
         at = partial + 4 * (plane // channels * 2 * channels + plane % channels)
-        store_f32(at, mean + rest / f4(inner))
+        store_f32(at, (mean - get32(x, plane % channels * inner)) + rest / f4(inner))
         store_f32(at + 4 * channels, square - rest * rest / f4(inner))
 
 
 @kernel
 def combine_stats(
-    chunk: int, worker: int, partial: int, blocks: int, channels: int, count: int, last: int, out: int
+    chunk: int, worker: int, x: int, inner: int, partial: int, blocks: int, channels: int,
+    count: int, last: int, out: int,
 ) -> None:  # fmt: skip
     """out[0, c], out[1, c] = mean and variance over all blocks: ``count`` terms each, ``last`` in the last one."""
     total = (blocks - 1) * count + last
@@ -119,7 +121,7 @@ def combine_stats(
             n = count if k < blocks - 1 else last
             away = get32(partial, k * 2 * channels + c) - mean
             squares += get32(partial, (k * 2 + 1) * channels + c) + n * away * away
-        put64(out, c, mean)
+        put64(out, c, get32(x, c * inner) + mean)
         put64(out, channels + c, squares / total)
 
 
@@ -288,7 +290,7 @@ class Walk:
         self.terms = outer * inner
         if self.channels == 1:  # one channel: cut its run into rows of one element each
             outer, inner = self.terms, 1
-        self.by_rows = inner == 1
+        self.by_rows, self.inner = inner == 1, inner
         if self.by_rows:
             self.count = step = max(1, min(512, BLOCK // self.channels))
             self.chunks = self.blocks = -(-outer // step)
@@ -331,8 +333,9 @@ def stats(x: Any) -> tuple[Any, Any]:
     partial, out = walk.partial(), np.empty((2, walk.channels))
     walk.run(stats_rows, stats_planes, address(walk.x), address(partial), *walk.sizes)
     combine_stats.serial(
-        1, address(partial), walk.blocks, walk.channels, walk.count, walk.last, address(out)
-    )
+        1, address(walk.x), walk.inner, address(partial), walk.blocks, walk.channels,
+        walk.count, walk.last, address(out),
+    )  # fmt: skip
     return out[0].astype(f4), out[1].astype(f4)
 
 
