@@ -1,4 +1,4 @@
-"""Calls of ``nn.functional`` that have the same meaning in PyTorch: one table, read by test_functional.py.
+"""Calls of ``nn.functional`` that mean the same in PyTorch: a table for test_functional.py.
 
 A case is ``call(F, *tensors)`` for either library's F, and what the tensors hold: a shape (normal
 numbers, differentiated), or an array (differentiated if it is of floats).
@@ -61,10 +61,14 @@ def ones_and_zeros(*shape: int, seed: int = 0) -> Array:
     return np.random.default_rng(seed).integers(0, 2, shape).astype(float)
 
 
-# -- convolution ------------------------------------------------------------------------------------
+# -- convolution -----------------------------------------------------------------------------------
 CONVOLUTIONS: dict[str, tuple[Any, ...]] = {  # x, w, arguments
     "1d": ((2, 3, 9), (4, 3, 3), {}),
-    "1d-everything": ((2, 4, 11), (6, 2, 3), {"stride": 2, "padding": 3, "dilation": 2, "groups": 2}),
+    "1d-everything": (
+        (2, 4, 11),
+        (6, 2, 3),
+        {"stride": 2, "padding": 3, "dilation": 2, "groups": 2},
+    ),
     "1d-same-even": ((1, 2, 7), (3, 2, 4), {"padding": "same"}),
     "1d-unbatched": ((3, 9), (4, 3, 3), {"padding": 1}),
     "2d": ((2, 3, 6, 7), (4, 3, 3, 2), {}),
@@ -87,12 +91,13 @@ CONVOLUTIONS: dict[str, tuple[Any, ...]] = {  # x, w, arguments
     "2d-empty-batch": ((0, 3, 5, 5), (4, 3, 3, 3), {"padding": 1}),
     "3d": ((2, 2, 4, 5, 3), (3, 2, 2, 3, 2), {}),
     "3d-everything": (
-        (1, 4, 5, 6, 5), (4, 2, 2, 3, 2),
+        (1, 4, 5, 6, 5),
+        (4, 2, 2, 3, 2),
         {"stride": (2, 1, 3), "padding": (1, 2, 0), "dilation": (1, 2, 1), "groups": 2},
     ),
     "3d-same": ((1, 2, 4, 3, 5), (2, 2, 2, 3, 1), {"padding": "same"}),
     "3d-unbatched": ((2, 4, 3, 5), (2, 2, 2, 3, 1), {}),
-}  # fmt: skip
+}
 
 for _name, (_x, _w, _kwargs) in CONVOLUTIONS.items():
 
@@ -113,16 +118,23 @@ TRANSPOSED: dict[str, tuple[Any, ...]] = {
     "2d-groups": ((2, 6, 4, 3), (6, 2, 3, 3), {"groups": 3, "stride": (1, 2), "padding": (2, 1)}),
     "2d-dilation": ((1, 2, 4, 3), (2, 3, 3, 2), {"dilation": (2, 3), "stride": 2, "padding": 1}),
     "2d-output-padding-over-stride": (
-        (2, 2, 3, 4), (2, 3, 2, 3),
+        (2, 2, 3, 4),
+        (2, 3, 2, 3),
         {"stride": (2, 1), "dilation": 4, "padding": (0, 1), "output_padding": (3, 2)},
     ),
     "2d-output-padding-in-padding": (
-        (2, 2, 3, 4), (2, 3, 2, 3), {"dilation": 3, "padding": 3, "output_padding": (2, 1)},
+        (2, 2, 3, 4),
+        (2, 3, 2, 3),
+        {"dilation": 3, "padding": 3, "output_padding": (2, 1)},
     ),
     "2d-empty-batch": ((0, 3, 4, 4), (3, 2, 3, 3), {"stride": 2}),
     "3d": ((1, 2, 3, 2, 3), (2, 2, 2, 3, 2), {"stride": (1, 2, 2), "output_padding": (0, 1, 0)}),
-    "3d-groups": ((1, 4, 2, 3, 2), (4, 1, 2, 2, 3), {"groups": 2, "padding": (1, 0, 1), "stride": 2}),
-}  # fmt: skip
+    "3d-groups": (
+        (1, 4, 2, 3, 2),
+        (4, 1, 2, 2, 3),
+        {"groups": 2, "padding": (1, 0, 1), "stride": 2},
+    ),
+}
 
 for _name, (_x, _w, _kwargs) in TRANSPOSED.items():
 
@@ -134,7 +146,7 @@ for _name, (_x, _w, _kwargs) in TRANSPOSED.items():
     _out = (_w[1] * _kwargs.get("groups", 1),)
     case(f"conv_transpose{_name}", _transposed, _x, _w, _out, order=2)
 
-# -- pooling ----------------------------------------------------------------------------------------
+# -- pooling ---------------------------------------------------------------------------------------
 POOLS: dict[str, tuple[Any, ...]] = {  # x, arguments that max and average pooling share
     "1d": ((2, 3, 9), (2,), {}),
     "1d-overlap": ((2, 3, 10), (3, 2), {"padding": 1}),
@@ -153,7 +165,7 @@ POOLS: dict[str, tuple[Any, ...]] = {  # x, arguments that max and average pooli
     "3d": ((1, 2, 4, 5, 6), (2,), {}),
     "3d-overlap-ceil": ((1, 2, 5, 4, 6), ((3, 2, 3), 2), {"padding": (1, 0, 1), "ceil_mode": True}),
     "3d-unbatched": ((2, 4, 4, 4), (2, 1), {}),
-}  # fmt: skip
+}
 
 for _name, (_shape, _args, _kwargs) in POOLS.items():
 
@@ -198,12 +210,20 @@ case(
 case("avg_pool3d-divisor", lambda F, x: F.avg_pool3d(x, 2, divisor_override=-3), (1, 2, 4, 5, 3))
 
 ADAPTIVE: dict[str, tuple[Any, Any]] = {
-    "1d": ((2, 3, 9), 3), "1d-uneven": ((2, 3, 9), 4), "1d-one": ((3, 7), 1), "1d-more": ((2, 2, 3), 5),
-    "2d": ((2, 3, 6, 8), (3, 4)), "2d-uneven": ((2, 3, 7, 5), (3, 2)), "2d-one": ((2, 3, 5, 4), 1),
-    "2d-none": ((2, 3, 5, 4), (None, 3)), "2d-vgg": ((1, 2, 10, 9), (7, 7)), "2d-unbatched": ((3, 5, 6), (2, 4)),
+    "1d": ((2, 3, 9), 3),
+    "1d-uneven": ((2, 3, 9), 4),
+    "1d-one": ((3, 7), 1),
+    "1d-more": ((2, 2, 3), 5),
+    "2d": ((2, 3, 6, 8), (3, 4)),
+    "2d-uneven": ((2, 3, 7, 5), (3, 2)),
+    "2d-one": ((2, 3, 5, 4), 1),
+    "2d-none": ((2, 3, 5, 4), (None, 3)),
+    "2d-vgg": ((1, 2, 10, 9), (7, 7)),
+    "2d-unbatched": ((3, 5, 6), (2, 4)),
     "2d-empty-batch": ((0, 3, 5, 4), (2, 2)),
-    "3d": ((1, 2, 4, 6, 2), (2, 3, 1)), "3d-uneven": ((1, 2, 5, 4, 3), (2, 3, 2)),
-}  # fmt: skip
+    "3d": ((1, 2, 4, 6, 2), (2, 3, 1)),
+    "3d-uneven": ((1, 2, 5, 4, 3), (2, 3, 2)),
+}
 
 for _name, (_shape, _size) in ADAPTIVE.items():
 
@@ -216,7 +236,7 @@ for _name, (_shape, _size) in ADAPTIVE.items():
     case(f"adaptive_avg_pool{_name}", _adaptive_avg, _shape)
     case(f"adaptive_max_pool{_name}", _adaptive_max, distinct(*_shape))
 
-# -- normalisation ----------------------------------------------------------------------------------
+# -- normalisation ---------------------------------------------------------------------------------
 for _name, _shape in {
     "2d": (4, 3, 5, 4),
     "1d": (6, 4),
@@ -227,16 +247,26 @@ for _name, _shape in {
     _stats = (uniform(*_c, seed=1), uniform(*_c, seed=2) + 0.5)
     case(
         f"batch_norm-{_name}",
-        lambda F, x, w, b: F.batch_norm(x, None, None, w, b, True, 0.1, 1e-3), _shape, _c, _c, order=2,
-    )  # fmt: skip
+        lambda F, x, w, b: F.batch_norm(x, None, None, w, b, True, 0.1, 1e-3),
+        _shape,
+        _c,
+        _c,
+        order=2,
+    )
     case(
         f"batch_norm-{_name}-plain",
-        lambda F, x: F.batch_norm(x, None, None, training=True), _shape, order=2,
-    )  # fmt: skip
+        lambda F, x: F.batch_norm(x, None, None, training=True),
+        _shape,
+        order=2,
+    )
     case(
         f"batch_norm-{_name}-inference",
-        lambda F, x, w, b, m, v: F.batch_norm(x, m.detach(), v.detach(), w, b), _shape, _c, _c, *_stats,
-    )  # fmt: skip
+        lambda F, x, w, b, m, v: F.batch_norm(x, m.detach(), v.detach(), w, b),
+        _shape,
+        _c,
+        _c,
+        *_stats,
+    )
 case(
     "batch_norm-empty",
     lambda F, x, w, b: F.batch_norm(x, None, None, w, b, True),
@@ -276,8 +306,10 @@ case("instance_norm-1d", lambda F, x: F.instance_norm(x, eps=1e-2), (3, 4, 6), o
 case(
     "instance_norm-given",
     lambda F, x, m, v: F.instance_norm(x, m.detach(), v.detach(), use_input_stats=False),
-    (3, 4, 3, 2), uniform(4), uniform(4, seed=1),
-)  # fmt: skip
+    (3, 4, 3, 2),
+    uniform(4),
+    uniform(4, seed=1),
+)
 case("local_response_norm", lambda F, x: F.local_response_norm(x, 3, 0.2, 0.6, 1.5), (2, 5, 3, 4))
 case("local_response_norm-even", lambda F, x: F.local_response_norm(x, 4), (2, 3, 5))
 case("normalize", lambda F, x: F.normalize(x), (4, 3, 2))
@@ -293,20 +325,31 @@ case(
     order=2,
 )
 
-# -- activation: the kinks are in test_functional.py --------------------------------------------------
+# -- activation: the kinks are in test_functional.py -----------------------------------------------
 ACTIVATIONS: dict[str, Callable[..., Any]] = {
-    "relu": lambda F, x: F.relu(x), "relu6": lambda F, x: F.relu6(x),
-    "leaky_relu": lambda F, x: F.leaky_relu(x, 0.2), "leaky_relu-default": lambda F, x: F.leaky_relu(x),
-    "elu": lambda F, x: F.elu(x, 1.7), "selu": lambda F, x: F.selu(x), "celu": lambda F, x: F.celu(x, 1.3),
-    "gelu": lambda F, x: F.gelu(x), "gelu-tanh": lambda F, x: F.gelu(x, approximate="tanh"),
-    "silu": lambda F, x: F.silu(x), "mish": lambda F, x: F.mish(x), "softsign": lambda F, x: F.softsign(x),
-    "softplus": lambda F, x: F.softplus(x), "softplus-steep": lambda F, x: F.softplus(x, 2.0, 3.0),
-    "hardtanh": lambda F, x: F.hardtanh(x), "hardtanh-limits": lambda F, x: F.hardtanh(x, -2.0, 3.0),
-    "hardsigmoid": lambda F, x: F.hardsigmoid(x), "hardswish": lambda F, x: F.hardswish(x),
-    "logsigmoid": lambda F, x: F.logsigmoid(x), "sigmoid": lambda F, x: F.sigmoid(x),
+    "relu": lambda F, x: F.relu(x),
+    "relu6": lambda F, x: F.relu6(x),
+    "leaky_relu": lambda F, x: F.leaky_relu(x, 0.2),
+    "leaky_relu-default": lambda F, x: F.leaky_relu(x),
+    "elu": lambda F, x: F.elu(x, 1.7),
+    "selu": lambda F, x: F.selu(x),
+    "celu": lambda F, x: F.celu(x, 1.3),
+    "gelu": lambda F, x: F.gelu(x),
+    "gelu-tanh": lambda F, x: F.gelu(x, approximate="tanh"),
+    "silu": lambda F, x: F.silu(x),
+    "mish": lambda F, x: F.mish(x),
+    "softsign": lambda F, x: F.softsign(x),
+    "softplus": lambda F, x: F.softplus(x),
+    "softplus-steep": lambda F, x: F.softplus(x, 2.0, 3.0),
+    "hardtanh": lambda F, x: F.hardtanh(x),
+    "hardtanh-limits": lambda F, x: F.hardtanh(x, -2.0, 3.0),
+    "hardsigmoid": lambda F, x: F.hardsigmoid(x),
+    "hardswish": lambda F, x: F.hardswish(x),
+    "logsigmoid": lambda F, x: F.logsigmoid(x),
+    "sigmoid": lambda F, x: F.sigmoid(x),
     "tanh": lambda F, x: F.tanh(x),
-}  # fmt: skip
-# PyTorch computes these two with a constant rounded to float32, and has no second derivative of the last.
+}
+# PyTorch computes these two with a float32 constant, and the last without a second derivative.
 ROUNDED = {"celu": 1e-6, "hardsigmoid": 1e-7}
 ORDERS = {"hardsigmoid": 1}
 for _name, _call in ACTIVATIONS.items():

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from functional_cases import case, classes, distinct, ones_and_zeros, probabilities, uniform
 
-# -- classification ---------------------------------------------------------------------------------
+# -- classification --------------------------------------------------------------------------------
 SHAPES: dict[str, tuple[Any, ...]] = {
     "2d": (6, 5),
     "1d": (5,),
@@ -108,9 +108,14 @@ for _reduction in ("mean", "sum", "none"):
         order=2,
     )
     case(
-        f"binary_cross_entropy_with_logits-{_reduction}", _bce_logits,
-        (4, 3), uniform(4, 3), uniform(3, seed=2), uniform(3, seed=3) * 4, order=2,
-    )  # fmt: skip
+        f"binary_cross_entropy_with_logits-{_reduction}",
+        _bce_logits,
+        (4, 3),
+        uniform(4, 3),
+        uniform(3, seed=2),
+        uniform(3, seed=3) * 4,
+        order=2,
+    )
 
     for _name in ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"):
 
@@ -178,7 +183,7 @@ case(
     np.array([[0.0, 1.0], [0.5, 0.5]]),
 )
 
-# -- layers without windows -------------------------------------------------------------------------
+# -- layers without windows ------------------------------------------------------------------------
 case("linear", lambda F, x, w, b: F.linear(x, w, b), (4, 3), (5, 3), (5,))
 case("linear-no-bias", lambda F, x, w: F.linear(x, w), (4, 3), (5, 3))
 case("linear-vector", lambda F, x, w, b: F.linear(x, w, b), (3,), (5, 3), (5,))
@@ -211,7 +216,7 @@ case("one_hot", lambda F, i: F.one_hot(i), classes(4, 3, 2))
 case("one_hot-more", lambda F, i: F.one_hot(i, 6), classes(4, 5))
 case("one_hot-0d", lambda F, i: F.one_hot(i, 3), np.array(1))
 
-# -- images -----------------------------------------------------------------------------------------
+# -- images ----------------------------------------------------------------------------------------
 case("unfold", lambda F, x: F.unfold(x, 2), (2, 3, 4, 5))
 case("unfold-everything", lambda F, x: F.unfold(x, (3, 2), (2, 1), (2, 1), (1, 2)), (2, 3, 7, 6))
 case("unfold-unbatched", lambda F, x: F.unfold(x, 3, padding=1, stride=2), (2, 5, 5))
@@ -221,16 +226,26 @@ case("fold-unbatched", lambda F, x: F.fold(x, (4, 4), 2, stride=2), (8, 4))
 case("unfold-empty", lambda F, x: F.unfold(x, 2), (0, 3, 4, 5))
 
 PADS: dict[str, tuple[Any, ...]] = {
-    "constant-1d": ((5,), (2, 1)), "constant-4d": ((2, 3, 4, 5), (1, 2, 0, 3)),
-    "constant-all": ((2, 3, 2), (1, 0, 2, 1, 0, 1)), "constant-negative": ((3, 6, 5), (-1, 2, -2, -1)),
-    "reflect-2d": ((3, 5), (2, 3)), "reflect-3d": ((2, 3, 5), (4, 1)), "reflect-4d": ((2, 2, 4, 5), (1, 2, 3, 0)),
+    "constant-1d": ((5,), (2, 1)),
+    "constant-4d": ((2, 3, 4, 5), (1, 2, 0, 3)),
+    "constant-all": ((2, 3, 2), (1, 0, 2, 1, 0, 1)),
+    "constant-negative": ((3, 6, 5), (-1, 2, -2, -1)),
+    "reflect-2d": ((3, 5), (2, 3)),
+    "reflect-3d": ((2, 3, 5), (4, 1)),
+    "reflect-4d": ((2, 2, 4, 5), (1, 2, 3, 0)),
     "reflect-5d": ((1, 2, 3, 4, 5), (1, 2, 3, 0, 2, 1)),
-    "replicate-2d": ((3, 5), (2, 3)), "replicate-3d": ((2, 3, 5), (7, 1)), "replicate-4d": ((2, 2, 4, 5), (1, 2, 3, 0)),
-    "replicate-5d": ((1, 2, 3, 4, 5), (1, 2, 3, 0, 2, 1)), "replicate-negative": ((2, 2, 4, 5), (-1, 2, 1, -2)),
-    "circular-2d": ((3, 5), (2, 3)), "circular-3d": ((2, 3, 5), (5, 1)), "circular-4d": ((2, 2, 4, 5), (1, 2, 3, 0)),
-    "circular-5d": ((1, 2, 3, 4, 5), (1, 2, 3, 0, 2, 1)), "circular-negative": ((2, 2, 4, 5), (-1, 2, 1, -2)),
+    "replicate-2d": ((3, 5), (2, 3)),
+    "replicate-3d": ((2, 3, 5), (7, 1)),
+    "replicate-4d": ((2, 2, 4, 5), (1, 2, 3, 0)),
+    "replicate-5d": ((1, 2, 3, 4, 5), (1, 2, 3, 0, 2, 1)),
+    "replicate-negative": ((2, 2, 4, 5), (-1, 2, 1, -2)),
+    "circular-2d": ((3, 5), (2, 3)),
+    "circular-3d": ((2, 3, 5), (5, 1)),
+    "circular-4d": ((2, 2, 4, 5), (1, 2, 3, 0)),
+    "circular-5d": ((1, 2, 3, 4, 5), (1, 2, 3, 0, 2, 1)),
+    "circular-negative": ((2, 2, 4, 5), (-1, 2, 1, -2)),
     "constant-nothing": ((0, 3), (1, 1)),
-}  # fmt: skip
+}
 for _name, (_shape, _widths) in PADS.items():
 
     def _pad(F: Any, x: Any, _w: Any = _widths, _m: str = _name.split("-")[0]) -> Any:
@@ -241,8 +256,10 @@ case("pad-value", lambda F, x: F.pad(x, (1, 2), value=3.5), (2, 3))
 case("pad-value-negative", lambda F, x: F.pad(x, (1, -2, -1, 1), value=-2.0), (4, 5))
 
 RESIZED: dict[str, tuple[Any, ...]] = {
-    "nearest-1d": ((2, 3, 5), {"size": 8}), "nearest-2d": ((2, 3, 4, 5), {"scale_factor": 2}),
-    "nearest-2d-down": ((2, 3, 7, 6), {"size": (3, 4)}), "nearest-2d-factor": ((1, 2, 5, 7), {"scale_factor": (1.7, 0.6)}),
+    "nearest-1d": ((2, 3, 5), {"size": 8}),
+    "nearest-2d": ((2, 3, 4, 5), {"scale_factor": 2}),
+    "nearest-2d-down": ((2, 3, 7, 6), {"size": (3, 4)}),
+    "nearest-2d-factor": ((1, 2, 5, 7), {"scale_factor": (1.7, 0.6)}),
     "nearest-3d": ((1, 2, 3, 4, 2), {"size": (5, 3, 4)}),
     "nearest-exact-2d": ((1, 2, 5, 7), {"size": (8, 4), "mode": "nearest-exact"}),
     "linear": ((2, 3, 5), {"size": 8, "mode": "linear"}),
@@ -253,12 +270,13 @@ RESIZED: dict[str, tuple[Any, ...]] = {
     "bilinear-to-one": ((2, 3, 4, 5), {"size": (1, 1), "mode": "bilinear", "align_corners": True}),
     "bilinear-factor": ((1, 2, 5, 7), {"scale_factor": (1.7, 0.6), "mode": "bilinear"}),
     "bilinear-recompute": (
-        (1, 2, 5, 7), {"scale_factor": (1.7, 0.6), "mode": "bilinear", "recompute_scale_factor": True}
+        (1, 2, 5, 7),
+        {"scale_factor": (1.7, 0.6), "mode": "bilinear", "recompute_scale_factor": True},
     ),
     "trilinear": ((1, 2, 3, 4, 2), {"size": (5, 3, 4), "mode": "trilinear"}),
     "area": ((1, 2, 5, 7), {"size": (2, 3), "mode": "area"}),
     "bilinear-empty": ((0, 2, 3, 3), {"size": (2, 5), "mode": "bilinear"}),
-}  # fmt: skip
+}
 for _name, (_shape, _kwargs) in RESIZED.items():
 
     def _resize(F: Any, x: Any, _k: Any = _kwargs) -> Any:
