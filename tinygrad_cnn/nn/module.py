@@ -15,6 +15,7 @@ import numpy as np
 
 from .. import dtypes
 from ..backend import Backend, load_backend
+from ..deferred import fusing
 from ..tensor import RemovableHandle, Tensor, mode, tensor
 from . import calls
 from .calls import Hooks, Symbolic
@@ -67,7 +68,9 @@ class Module:
             if self._hooks is None and mode.anomaly is None:
                 if args and isinstance(args[0], Symbolic):
                     return args[0].connect(self, args, kwargs)
-                return self.forward(*args, **kwargs)
+                if mode.fusing:
+                    return self.forward(*args, **kwargs)
+                return fusing(self.forward, args, kwargs)
             return calls.observed(self, args, kwargs)
         except (ValueError, TypeError, IndexError, RuntimeError) as error:
             calls.name_layer(self, error)

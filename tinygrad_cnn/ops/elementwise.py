@@ -13,9 +13,10 @@ import numpy as np
 
 from .. import dtypes
 from ..backend import Array, Backend
+from ..deferred import fuse
 from ..dtypes import DType, bool_, result_type
 from ..geometry import broadcast_shapes
-from ..tensor import Op, Tensor
+from ..tensor import Op, Tensor, mode
 
 Scalar = int | float | bool
 Operand = Tensor | Scalar
@@ -89,6 +90,8 @@ def _binary(name: str, op: type[Op], a: Operand, b: Operand) -> Tensor:
     """Apply ``op``; the two frequent cases (equal dtypes, float tensor and number) skip
     promotion.
     """
+    if mode.waiting and (made := fuse(op(), (a, b))) is not None:
+        return made
     if isinstance(a, Tensor):
         if isinstance(b, Tensor):
             if a.array.dtype is b.array.dtype and a.array.shape == b.array.shape:
