@@ -77,7 +77,8 @@ class _RunningNorm(_Affine):
         if input.ndim not in self.ranks:
             ranks = " or ".join(map(str, self.ranks))
             raise ValueError(
-                f"{type(self).__name__}: expected an input of {ranks} dimensions, received shape {input.shape}"
+                f"{type(self).__name__}: expected an input of {ranks} dimensions, "
+                f"received shape {input.shape}"
             )
 
     def _count(self) -> None:
@@ -102,9 +103,9 @@ class _BatchNorm(_RunningNorm):
     """
 
     def __init__(
-        self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
-        track_running_stats: bool = True, dtype: Any = None, backend: str | None = None, *,
-        bias: bool = True,
+        self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1,
+        affine: bool = True, track_running_stats: bool = True, dtype: Any = None,
+        backend: str | None = None, *, bias: bool = True,
     ) -> None:  # fmt: skip
         super().__init__(
             num_features, eps, momentum, affine, track_running_stats, dtype, backend, bias
@@ -152,7 +153,10 @@ class BatchNorm3d(_BatchNorm):
 
 
 class _InstanceNorm(_RunningNorm):
-    """Batch norm with statistics of each sample and channel of its own. Source: Ulyanov and others, 2016."""
+    """Batch norm with statistics of each sample and channel of its own.
+
+    Source: Ulyanov, Vedaldi, Lempitsky, "Instance normalization", 2016.
+    """
 
     def __init__(
         self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = False,
@@ -167,8 +171,9 @@ class _InstanceNorm(_RunningNorm):
         self._check(input)
         alone = input.ndim == self.ranks[0]  # one sample without a batch dimension
         result = F.instance_norm(
-            input.unsqueeze(0) if alone else input, self.running_mean, self.running_var, self.weight,
-            self.bias, self.training or not self.track_running_stats, self.momentum or 0.0, self.eps,
+            input.unsqueeze(0) if alone else input, self.running_mean, self.running_var,
+            self.weight, self.bias, self.training or not self.track_running_stats,
+            self.momentum or 0.0, self.eps,
         )  # fmt: skip
         return result.squeeze(0) if alone else result
 
@@ -192,7 +197,7 @@ class InstanceNorm3d(_InstanceNorm):
 
 
 class LayerNorm(_Affine):
-    """Normalise each sample over its last dimensions ``normalized_shape``; scale and shift each element.
+    """Normalise each sample over its last dimensions; scale and shift each element of them.
 
     Source: Ba, Kiros, Hinton, "Layer normalization", 2016.
     """
@@ -233,7 +238,8 @@ class GroupNorm(_Affine):
         super().__init__()
         if num_groups < 1 or num_channels % num_groups:
             raise ValueError(
-                f"GroupNorm: num_channels={num_channels} must be divisible by num_groups={num_groups}"
+                f"GroupNorm: num_channels={num_channels} must be divisible by "
+                f"num_groups={num_groups}"
             )
         self.num_groups, self.num_channels = num_groups, num_channels
         self.eps, self.affine = eps, affine

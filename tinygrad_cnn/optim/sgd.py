@@ -19,8 +19,9 @@ class SGD(Optimizer):
     counts = False
 
     def __init__(
-        self, params: Iterable[Any], lr: float = 1e-3, momentum: float = 0.0, dampening: float = 0.0,
-        weight_decay: float = 0.0, nesterov: bool = False, *, maximize: bool = False,
+        self, params: Iterable[Any], lr: float = 1e-3, momentum: float = 0.0,
+        dampening: float = 0.0, weight_decay: float = 0.0, nesterov: bool = False, *,
+        maximize: bool = False,
     ) -> None:  # fmt: skip
         defaults = dict(lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay,
                         nesterov=nesterov, maximize=maximize)  # fmt: skip
@@ -30,8 +31,8 @@ class SGD(Optimizer):
         super().check(group)
         if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"]):
             raise ValueError(
-                f"SGD: nesterov needs momentum > 0 and dampening 0, received momentum={group['momentum']} "
-                f"and dampening={group['dampening']}"
+                "SGD: nesterov needs momentum > 0 and dampening 0, received "
+                f"momentum={group['momentum']} and dampening={group['dampening']}"
             )
 
     def state_names(self, group: Group) -> tuple[str, ...]:
@@ -40,6 +41,6 @@ class SGD(Optimizer):
     def update(self, group: Group, bucket: Bucket) -> None:
         momenta = bucket.state("momentum_buffer") if group["momentum"] else None
         bucket.kernels.sgd_step(
-            bucket.arrays, bucket.grads, momenta, group["lr"], group["momentum"], group["dampening"],
-            group["weight_decay"], group["nesterov"], bucket.step == 0,
+            bucket.arrays, bucket.grads, momenta, group["lr"], group["momentum"],
+            group["dampening"], group["weight_decay"], group["nesterov"], bucket.step == 0,
         )  # fmt: skip
