@@ -199,6 +199,15 @@ class Model(Module):
     called by their class and a number (``conv2d``, ``conv2d_1``, …) in the order in which they were
     first called.
 
+    >>> from tinygrad_cnn import nn
+    >>> x = nn.Input(4)
+    >>> model = nn.Model(x, nn.Linear(4, 4)(x) + x)
+    >>> model
+    Model(
+      (linear): Linear(in_features=4, out_features=4, bias=True)
+      (add): Add()
+    )
+
     Raises ValueError when an output needs an input that is not listed, or an input leads to no
     output.
     """

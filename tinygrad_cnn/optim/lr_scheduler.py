@@ -108,7 +108,20 @@ class _Factor(LRScheduler):
 
 
 class StepLR(_Factor):
-    """lr·gamma^floor(t / step_size)."""
+    """lr·gamma^floor(t / step_size).
+
+    >>> import tinygrad_cnn as tg
+    >>> optimizer = tg.optim.SGD([tg.ones(1, requires_grad=True)], lr=0.5)
+    >>> scheduler = tg.optim.StepLR(optimizer, step_size=2, gamma=0.5)
+    >>> for epoch in range(4):
+    ...     optimizer.step()
+    ...     scheduler.step()
+    ...     print(scheduler.get_last_lr())
+    [0.5]
+    [0.25]
+    [0.25]
+    [0.125]
+    """
 
     def __init__(
         self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1

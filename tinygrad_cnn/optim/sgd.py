@@ -14,6 +14,14 @@ class SGD(Optimizer):
     The first m is g itself. ``nesterov`` steps along g + µ·m instead of m; ``maximize`` climbs.
     Source: Sutskever and others, "On the importance of initialization and momentum in deep
     learning", 2013.
+
+    >>> import tinygrad_cnn as tg
+    >>> w = tg.tensor([4.0], requires_grad=True)
+    >>> optimizer = tg.optim.SGD([w], lr=0.25)
+    >>> (w * w).sum().backward()
+    >>> optimizer.step()
+    >>> w.tolist()
+    [2.0]
     """
 
     counts = False
