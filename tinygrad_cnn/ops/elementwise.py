@@ -90,7 +90,7 @@ def _binary(name: str, op: type[Op], a: Operand, b: Operand) -> Tensor:
     """Apply ``op``; the two frequent cases (equal dtypes, float tensor and number) skip
     promotion.
     """
-    if mode.waiting and (made := fuse(op(), (a, b))) is not None:
+    if mode.around is not None and (made := fuse(op(), (a, b))) is not None:
         return made
     if isinstance(a, Tensor):
         if isinstance(b, Tensor):
