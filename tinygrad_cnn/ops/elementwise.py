@@ -306,7 +306,10 @@ def div(input: Operand, other: Operand, *, rounding_mode: str | None = None) -> 
         if input.array.dtype.kind == "f" and input.array.shape == other.array.shape:
             return Divide()(input, other)
     dtype = result_type(
-        *(v if isinstance(v, Tensor | int | float) else Tensor(v) for v in (input, other))
+        *(
+            v if isinstance(v, Tensor | int | float | np.generic) else Tensor(v)
+            for v in (input, other)
+        )
     )
     return Divide()(
         *operands("div", input, other, to=dtype if dtype.kind == "f" else dtypes.float32)
