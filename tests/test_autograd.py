@@ -1,5 +1,8 @@
-"""The engine: the walk, in-place writing, views, hooks, modes, memory; where it can be, side by side
-with PyTorch."""
+"""The engine: the walk, in-place writing, views, hooks, modes, memory; where it can be, side by
+side with PyTorch.
+"""
+
+# ruff: noqa: E501  (a table is easier to read with one row a line)
 
 from __future__ import annotations
 
@@ -382,7 +385,11 @@ def test_200_training_steps_take_no_more_memory() -> None:
     """A small LeNet: convolution, pooling, linear, cross-entropy and an optimiser step."""
     tg.manual_seed(0)
     net = tg.nn.Sequential(
-        tg.nn.Conv2d(1, 3, 3), tg.nn.ReLU(), tg.nn.MaxPool2d(2), tg.nn.Flatten(), tg.nn.Linear(27, 5)
+        tg.nn.Conv2d(1, 3, 3),
+        tg.nn.ReLU(),
+        tg.nn.MaxPool2d(2),
+        tg.nn.Flatten(),
+        tg.nn.Linear(27, 5),
     )
     optimizer = tg.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
     x, target = tg.randn(4, 1, 8, 8), tg.tensor([0, 1, 2, 3])

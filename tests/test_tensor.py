@@ -1,5 +1,7 @@
 """What a tensor is besides calculus: creation, dtypes, conversion, printing, random numbers."""
 
+# ruff: noqa: B023, E501  (closures that run at once; tables with one row a line)
+
 from __future__ import annotations
 
 import copy
@@ -31,7 +33,10 @@ def chosen(backend: str) -> Any:
 # -- dtypes ------------------------------------------------------------------------------------------
 def small(m: Any, dtype: str, dims: int) -> Any:
     values: Any = [True, True, True] if dtype == "bool" else [1, 2, 3]
-    return m.tensor(values if dims else values[1], dtype=getattr(m, "bool_" if (m, dtype) == (tg, "bool") else dtype))
+    return m.tensor(
+        values if dims else values[1],
+        dtype=getattr(m, "bool_" if (m, dtype) == (tg, "bool") else dtype),
+    )
 
 
 def outcome(f: Any) -> Any:
@@ -66,9 +71,13 @@ def test_promotion_is_pytorchs(symbol: str) -> None:
     f = OPERATORS[symbol]
     for a, b in itertools.product(DTYPES, DTYPES):
         for i, j in itertools.product((0, 1), (0, 1)):
-            found, wanted = (outcome(lambda m=m: f(small(m, a, i), small(m, b, j))) for m in (tg, torch))
+            found, wanted = (
+                outcome(lambda m=m: f(small(m, a, i), small(m, b, j))) for m in (tg, torch)
+            )
             agree(found, wanted, f"{a}[{i}] {symbol} {b}[{j}]")
-    for a, i, s in itertools.product(DTYPES, (0, 1), (True, 2, 2.5, np.float32(2.5), np.float64(3))):
+    for a, i, s in itertools.product(
+        DTYPES, (0, 1), (True, 2, 2.5, np.float32(2.5), np.float64(3))
+    ):
         if a == "bool" and s is True:
             continue  # PyTorch's answer to True ** True depends on the kind of the second True
         for left in (True, False):
@@ -86,13 +95,16 @@ def test_promotion_is_pytorchs(symbol: str) -> None:
 def test_promotion_of_choices_is_pytorchs() -> None:
     for name, a, b in itertools.product(("maximum", "minimum", "where"), DTYPES, DTYPES):
         for i, j in itertools.product((0, 1), (0, 1)):
+
             def call(m: Any) -> Any:
                 x, y = small(m, a, i), small(m, b, j)
                 if name == "where":
                     return m.where(m.tensor([True, False, True]), x, y)
                 return getattr(m, name)(x, y)
 
-            agree(outcome(lambda: call(tg)), outcome(lambda: call(torch)), f"{name} {a}[{i}] {b}[{j}]")
+            agree(
+                outcome(lambda: call(tg)), outcome(lambda: call(torch)), f"{name} {a}[{i}] {b}[{j}]"
+            )
 
 
 NUMERIC = (
@@ -106,7 +118,9 @@ NUMERIC = (
 @pytest.mark.parametrize("name", NUMERIC)
 def test_result_dtypes_are_pytorchs(name: str) -> None:
     for dtype in DTYPES:
-        found, wanted = (outcome(lambda m=m: getattr(m, name)(small(m, dtype, 1))) for m in (tg, torch))
+        found, wanted = (
+            outcome(lambda m=m: getattr(m, name)(small(m, dtype, 1))) for m in (tg, torch)
+        )
         agree(found, wanted, f"{name} {dtype}")
 
 
@@ -236,7 +250,9 @@ def test_repr_says_what_matters(backend: str) -> None:
     assert repr(x) == f"tensor([1. , 2.5], backend={backend}, requires_grad=True)"
     assert repr(x * 2) == f"tensor([2., 5.], backend={backend}, grad_fn=<Multiply>)"
     assert repr(tg.tensor([[1], [2]])) == f"tensor([[1],\n        [2]], backend={backend})"
-    assert repr(tg.ones(2, dtype="float64")) == f"tensor([1., 1.], dtype=float64, backend={backend})"
+    assert (
+        repr(tg.ones(2, dtype="float64")) == f"tensor([1., 1.], dtype=float64, backend={backend})"
+    )
     assert repr(tg.ones(0, 3)) == f"tensor([], shape=(0, 3), dtype=float32, backend={backend})"
     assert "..." in repr(tg.zeros(2000))
 

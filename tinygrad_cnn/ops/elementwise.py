@@ -336,7 +336,7 @@ def _divisible(name: str, a: Operand, b: Operand) -> None:
         return
     if all(isinstance(v, bool) or (isinstance(v, Tensor) and v.dtype == bool_) for v in (a, b)):
         raise TypeError(f"{name}: not defined for booleans; convert with .to(int64)")
-    if (bool((b == 0).any()) if isinstance(b, Tensor) else b == 0):
+    if bool((b == 0).any()) if isinstance(b, Tensor) else b == 0:
         raise ZeroDivisionError(f"{name}: integers divided by 0; convert to a float dtype for ∞")
 
 
