@@ -231,20 +231,22 @@ def _run(
                 found[op] = total
                 if inside:
                     continue
+            edges = op.edges
+            if not edges:
+                raise _freed(op)
             if needed is None:
-                op.needs = op.wants
-            elif op in needed:
-                op.needs = tuple([e in needed for e in op.edges])
+                op.needs = [e is not None for e in edges]
+            elif op not in needed:
+                continue
+            else:
+                op.needs = [e in needed for e in edges]
                 if True not in op.needs:
                     continue
-            else:
-                continue
-            if not op.edges:
-                raise _freed(op)
-            for edge, need, part in zip(
-                op.edges, op.needs, _derivative(op, total, create), strict=True
-            ):
+            parts = _derivative(op, total, create)
+            for edge, need, part, shape in zip(edges, op.needs, parts, op.shapes, strict=True):
                 if need and part is not None:
+                    if part.array.shape != shape:
+                        part = _unbroadcast(op, part, shape)
                     sums.add(edge, part)
             if not retain:
                 op.free()
@@ -339,9 +341,10 @@ def _replaced(answer: Any, total: Tensor) -> Tensor:
 
 def _derivative(op: Op, total: Tensor, create: bool) -> Sequence[Tensor | None]:
     """The gradients of the inputs of ``op``, un-broadcast, from that of its output."""
-    for t, version in zip(op.inputs, op.versions if op.inputs else (), strict=True):
-        if isinstance(t, Tensor) and t.version != version:
-            raise _changed(op, "input", t.shape)
+    if op.inputs:
+        for t, version in zip(op.inputs, op.versions, strict=True):
+            if isinstance(t, Tensor) and t.version != version:
+                raise _changed(op, "input", t.shape)
     out = None
     if op.array is not None:
         if op.counter[0]:
@@ -357,19 +360,15 @@ def _derivative(op: Op, total: Tensor, create: bool) -> Sequence[Tensor | None]:
     else:
         parts = op.backward(total, out)
         parts = parts if isinstance(parts, tuple) else (parts,)
-    for i, shape in enumerate(op.shapes):
-        part = parts[i]
-        if part is not None and shape is not None and part.array.shape != shape and op.needs[i]:
-            parts = [*parts[:i], _unbroadcast(op, i, part, shape), *parts[i + 1 :]]
     if mode.anomaly is not None:
         mode.anomaly.backward(op, parts)
     return parts  # type: ignore[no-any-return]
 
 
-def _unbroadcast(op: Op, i: int, part: Tensor, shape: Shape) -> Tensor:
+def _unbroadcast(op: Op, part: Tensor, shape: Shape) -> Tensor:
     if not op.broadcasts:
         raise RuntimeError(
-            f"{op.name}: gradient of input {i} has shape {part.shape}, the input {shape}"
+            f"{op.name}: a gradient of shape {part.shape} came back for an input of shape {shape}"
         )
     summed = part.sum(broadcast_axes(part.shape, shape), keepdim=True) if part.ndim else part
     return summed.reshape(shape)

@@ -20,7 +20,7 @@ from typing import Any
 from .backend import Array
 from .dtypes import DType
 from .geometry import Shape
-from .tensor import Around, Op, Tensor, mixed_backends, mode
+from .tensor import Around, Op, Tensor, mode
 
 Rule = Callable[[Op, "Deferred", tuple[Any, ...]], "Tensor | None"]
 RULES: dict[tuple[type[Op], type[Op]], Rule] = {}  # (consumer, waiting operation); see ops/fused.py
@@ -57,7 +57,7 @@ class Deferred(Tensor):
         object.__setattr__(self, "__class__", Tensor)
         self.array = made
         if op.saves_output and self.grad_fn is op:
-            op.array, op.counter = made, self._version_list()
+            op.keep_output(self)
         return made
 
     @array.setter
@@ -102,18 +102,12 @@ class Fusion(Around):
 
     def defer(self, op: Op, inputs: tuple[Any, ...]) -> Deferred:
         """The output of ``op``, to be computed later; the inputs are computed now."""
-        x = inputs[0]
+        kernels, arrays, edges = op.gather(inputs)
         made = Deferred.__new__(Deferred)
-        made.op, made.operands, made.backend = op, inputs, x.backend
-        made._shape, made._dtype = op.output_shape(*inputs), x.array.dtype
-        record = False
-        for t in inputs:
-            if isinstance(t, Tensor):
-                if t.backend is not x.backend:
-                    raise mixed_backends(op, inputs)
-                record = record or t.requires_grad
-        if record and mode.record:
-            op._record(inputs, made)
+        made.op, made.operands, made.backend = op, inputs, kernels
+        made._shape, made._dtype = op.output_shape(*inputs), arrays[0].dtype
+        if edges is not None:
+            op.record(inputs, arrays, edges, made)
         self.waiting.append(weakref.ref(made))
         return made
 

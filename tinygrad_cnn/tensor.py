@@ -72,22 +72,21 @@ class Op:
     deferrable: ClassVar[bool] = False  # inside a module, wait for the next operation
     fused_backward: ClassVar[Callable[..., Any] | None] = None
 
-    # What recording adds; everything else in __dict__ are static parameters, so an Op can be replayed.
+    # What recording adds; all else in __dict__ are static parameters, so an Op can be replayed.
     RECORDED = frozenset(
-        "age array counter edges hooks inputs kept needs shapes source versions wants".split()
+        "age array counter edges hooks inputs kept needs shapes source versions".split()
     )
     age: int = 0  # the younger an operation, the smaller
     array: Array | None = None  # the output, when saves_output
     counter: list[int]  # its version
-    edges: tuple[Edge | None, ...] = ()  # where the gradient of each input goes; () once freed
+    edges: Sequence[Edge | None] = ()  # where the gradient of each input goes; () once freed
     hooks: dict[int, Callable[[Tensor], Tensor | None]] | None = None
     inputs: tuple[Tensor, ...] = ()  # when saves_inputs; Python scalars stand among them
     kept: Any = None  # weak reference to an output whose .grad is wanted
-    needs: tuple[bool, ...]  # which gradients the running backward wants
+    needs: Sequence[bool]  # which gradients the running backward wants
     shapes: Any  # of the inputs
     source: str | None = None  # the caller's line, under detect_anomaly
     versions: list[int]  # of the inputs, when saves_inputs
-    wants: tuple[bool, ...]  # which inputs have gradients
 
     def forward(self, kernels: Backend, *arrays: Any) -> Array:
         raise NotImplementedError(f"{type(self).__name__} must define forward(kernels, *arrays)")
@@ -115,9 +114,31 @@ class Op:
         around = mode.around
         if around is not None and (made := around.before(self, inputs)) is not None:
             return made
-        kernels: Backend | None = None
+        kernels, arrays, edges = self.gather(inputs)
+        out = self.forward(kernels, *arrays)
+        if isinstance(out, np.generic):
+            out = kernels.asarray(out)
+        result = Tensor._wrap(out, kernels)
+        if edges is not None and out.dtype.kind == "f":
+            self.record(inputs, arrays, edges, result)
+            if self.saves_output:
+                self.keep_output(result)
+        if self.is_view:
+            result._link_view(inputs[0], self)
+        if around is not None:
+            around.after(self, inputs, result)
+        return result
+
+    def gather(
+        self, inputs: tuple[Any, ...]
+    ) -> tuple[Backend, list[Any], list[Edge | None] | None]:
+        """The inputs' backend, their arrays, and their edges (None when nothing is recorded).
+
+        Raises ValueError when tensors of two backends meet."""
+        kernels: Any = None
         arrays = []
-        record = False
+        edges: list[Edge | None] = []
+        recording = False
         for t in inputs:
             if isinstance(t, Tensor):
                 arrays.append(t.array)
@@ -128,42 +149,30 @@ class Op:
                 if t._base is not None:
                     t._refresh()
                 if t.requires_grad:
-                    record = True
+                    edges.append(t.grad_fn or t)
+                    recording = True
+                    continue
             else:
                 arrays.append(t)
-        out = self.forward(kernels, *arrays)  # type: ignore[arg-type]
-        if isinstance(out, np.generic):
-            out = kernels.asarray(out)  # type: ignore[union-attr]
-        result = Tensor._wrap(out, kernels)  # type: ignore[arg-type]
-        if record and mode.record and out.dtype.kind == "f":
-            self._record(inputs, result)
-        if self.is_view:
-            result._link_view(inputs[0], self)
-        if around is not None:
-            around.after(self, inputs, result)
-        return result
+            edges.append(None)
+        return kernels, arrays, edges if recording and mode.record else None
 
-    def _record(self, inputs: tuple[Any, ...], result: Tensor) -> None:
-        edges: list[Edge] = []
-        shapes: list[Shape | None] = []
-        for t in inputs:
-            if isinstance(t, Tensor):
-                edges.append((t.grad_fn or t) if t.requires_grad else None)
-                shapes.append(t.array.shape)
-            else:
-                edges.append(None)
-                shapes.append(None)
-        self.edges, self.shapes = tuple(edges), shapes
-        self.wants = tuple([e is not None for e in edges])
+    def record(
+        self, inputs: tuple[Any, ...], arrays: list[Any], edges: list[Edge | None], result: Tensor
+    ) -> None:
+        """Remember how ``result`` was made."""
+        self.edges = edges
+        self.shapes = [getattr(a, "shape", None) for a in arrays]
         self.age = next(_sequence)
         if self.saves_inputs:
             self.inputs = inputs
             self.versions = [t.version if isinstance(t, Tensor) else 0 for t in inputs]
-        if self.saves_output and not self.deferrable:
-            self.array = result.array
-            self.counter = result._version_list()
         result.requires_grad = True
         result.grad_fn = self
+
+    def keep_output(self, result: Tensor) -> None:
+        """Save the output for ``backward``, with the version it has now."""
+        self.array, self.counter = result.array, result._version_list()
 
     def free(self) -> None:
         """Let go of all that only ``backward`` needs; a second one is then an error."""
