@@ -50,7 +50,7 @@ def _tail(lists, tail, first, count, mr):
 
 
 @device
-def _pixels_times_panel(
+def pixels_times_panel(
     entry, mr, pixels, base, a_rows, c_rows, tail, taps, n_taps, run, panel, out, lanes, mode, bias
 ):
     """All pixels of a chunk times one panel of weights."""
@@ -158,7 +158,7 @@ def correlate(
                         panel = matrix + (o * n_taps + t * vectors) * run * 4
                         lanes = min(o_group - o - vectors + WIDTH, WIDTH)
                         place = 4 * (group * o_group + o)
-                        _pixels_times_panel(
+                        pixels_times_panel(
                             wide if vectors == nr else narrow,
                             mr_wide if vectors == nr else mr_narrow, min(few, pixels - m),
                             base + 4 * group * c_group, a_rows + 8 * m, c_rows + 8 * m, tail,
