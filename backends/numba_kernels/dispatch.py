@@ -16,7 +16,7 @@ import numpy as np
 from tinygrad_cnn.geometry import Shape, Window
 
 from ..numpy_backend import NumpyBackend
-from . import conv_direct, conv_scatter, gemm, winograd, winograd_grad
+from . import conv_direct, conv_pool, conv_scatter, gemm, winograd, winograd_grad
 from .simd import WIDTH
 
 _reference = NumpyBackend()
@@ -153,6 +153,17 @@ def conv(x: Any, w: Any, bias: Any, window: Window, groups: int, relu: bool = Fa
         return np.maximum(y, 0, out=y) if relu else y
     geometry = Geometry(*x.shape, w.shape[0], *window.output(x.shape[2:]), window, groups)
     return _choose("conv", geometry).run(x, w, bias, window, groups, relu)
+
+
+def conv_relu_pool(x: Any, w: Any, bias: Any, window: Window, groups: int, pool: Window) -> Any:
+    """(y, winners) of conv, ReLU and max pooling in one pass, or None where two passes are better:
+    for other windows than 2×2 of stride 2, and where Winograd computes the convolution."""
+    if x.ndim != 4 or pool != conv_pool.POOL or not _fast(x, w, bias):
+        return None
+    geometry = Geometry(*x.shape, w.shape[0], *window.output(x.shape[2:]), window, groups)
+    if _choose("conv", geometry).run is not conv_direct.conv:
+        return None
+    return conv_pool.conv_relu_pool(x, w, bias, window, groups)
 
 
 def _conv_of_other_kind(x: Any, w: Any, bias: Any, window: Window, groups: int) -> Any:
