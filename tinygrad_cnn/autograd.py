@@ -220,6 +220,7 @@ def _run(
     for root, seed in zip(roots, seeds, strict=True):
         sums.add(root, seed)
     found: dict[Edge, Tensor] = {}
+    op: Op | None = None
     before, mode.record, mode.around = (mode.record, mode.around), create, mode.anomaly
     try:
         while sums.ready:
@@ -229,25 +230,21 @@ def _run(
                 total = observe(op, total)
             if op in wanted:
                 found[op] = total
-                if inside:
+            if needed is not None:
+                needs = [e in needed for e in op.edges]
+                if op not in needed or True not in needs:
                     continue
-            edges = op.edges
-            if not edges:
+                op.needs = needs
+            if not op.edges:
                 raise _freed(op)
-            if needed is None:
-                op.needs = [e is not None for e in edges]
-            elif op not in needed:
-                continue
-            else:
-                op.needs = [e in needed for e in edges]
-                if True not in op.needs:
-                    continue
             parts = _derivative(op, total, create)
-            for edge, need, part, shape in zip(edges, op.needs, parts, op.shapes, strict=True):
-                if need and part is not None:
-                    if part.array.shape != shape:
-                        part = _unbroadcast(op, part, shape)
-                    sums.add(edge, part)
+            for edge, part, shape in zip(op.edges, parts, op.shapes, strict=True):
+                if part is None or edge is None or not (needed is None or edge in needed):
+                    continue
+                if part.array.shape != shape:
+                    part = _unbroadcast(op, part, shape)
+                sums.add(edge, part)
+            op.needs = None
             if not retain:
                 op.free()
         for leaf, total in sums.waiting.items():
@@ -257,6 +254,8 @@ def _run(
                 found[leaf] = total
     finally:
         mode.record, mode.around = before
+        if op is not None:
+            op.needs = None
     return found
 
 
@@ -274,15 +273,16 @@ class _Sums:
         self.create = create
 
     def add(self, edge: Edge, part: Tensor) -> None:
-        before = self.waiting.get(edge)
-        if before is None:
-            self.waiting[edge] = part
+        waiting = self.waiting
+        if edge not in waiting:
+            waiting[edge] = part
             if isinstance(edge, Op):
                 heappush(self.ready, (edge.age, edge))
         elif edge in self.ours:
+            before = waiting[edge]
             before.backend.add(before.array, part.array, out=before.array)
         else:
-            self.waiting[edge] = before + part
+            waiting[edge] = waiting[edge] + part
             if not self.create:
                 self.ours.add(edge)
 

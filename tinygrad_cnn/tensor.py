@@ -74,7 +74,7 @@ class Op:
 
     # What recording adds; all else in __dict__ are static parameters, so an Op can be replayed.
     RECORDED = frozenset(
-        "age array counter edges hooks inputs kept needs shapes source versions".split()
+        "_needs age array counter edges hooks inputs kept shapes source versions".split()
     )
     age: int = 0  # the younger an operation, the smaller
     array: Array | None = None  # the output, when saves_output
@@ -83,7 +83,7 @@ class Op:
     hooks: dict[int, Callable[[Tensor], Tensor | None]] | None = None
     inputs: tuple[Tensor, ...] = ()  # when saves_inputs; Python scalars stand among them
     kept: Any = None  # weak reference to an output whose .grad is wanted
-    needs: Sequence[bool]  # which gradients the running backward wants
+    _needs: list[bool] | None = None  # set while a backward wants only some gradients
     shapes: Any  # of the inputs
     source: str | None = None  # the caller's line, under detect_anomaly
     versions: list[int]  # of the inputs, when saves_inputs
@@ -103,6 +103,15 @@ class Op:
         return False
 
     @property
+    def needs(self) -> list[bool]:
+        """Which inputs' gradients the running backward wants: a costly rule leaves the others out."""
+        return self._needs or [e is not None for e in self.edges]
+
+    @needs.setter
+    def needs(self, needs: list[bool] | None) -> None:
+        self._needs = needs
+
+    @property
     def name(self) -> str:
         return type(self).__name__
 
@@ -118,7 +127,8 @@ class Op:
         out = self.forward(kernels, *arrays)
         if isinstance(out, np.generic):
             out = kernels.asarray(out)
-        result = Tensor._wrap(out, kernels)
+        result = Tensor.__new__(Tensor)  # Tensor._wrap without the call
+        result.array, result.backend = out, kernels
         if edges is not None and out.dtype.kind == "f":
             self.record(inputs, arrays, edges, result)
             if self.saves_output:

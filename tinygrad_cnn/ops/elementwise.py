@@ -87,17 +87,21 @@ def _fitting(value: Scalar, dtype: DType, kernels: Backend) -> Any:
 
 
 def _binary(name: str, op: type[Op], a: Operand, b: Operand) -> Tensor:
-    """Apply ``op``; the two frequent cases (equal dtypes, float tensor and number) skip
-    promotion.
+    """Apply ``op``; the frequent cases (plain tensors of one dtype, a float tensor and a number)
+    skip promotion, and leave it to the arrays to find shapes that do not broadcast.
     """
-    if mode.around is not None and (made := fuse(op(), (a, b))) is not None:
-        return made
-    if isinstance(a, Tensor):
-        if isinstance(b, Tensor):
-            if a.array.dtype is b.array.dtype and a.array.shape == b.array.shape:
-                return op()(a, b)
+    if type(a) is Tensor:
+        if type(b) is Tensor:
+            if a.array.dtype is b.array.dtype:
+                try:
+                    return op()(a, b)
+                except ValueError:
+                    operands(name, a, b)  # raises the error that names the shapes
+                    raise
         elif type(b) in _NUMBERS and a.array.dtype.kind == "f":
             return op()(a, b)
+    if mode.around is not None and (made := fuse(op(), (a, b))) is not None:
+        return made
     return op()(*operands(name, a, b))
 
 
