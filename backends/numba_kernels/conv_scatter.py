@@ -23,9 +23,9 @@ from tinygrad_cnn.geometry import Shape, Window
 from .conv_direct import pixels_times_panel
 from .layout import add_floats, channels_last, copy_floats, to_channels_last, zero_floats
 from .memory import empty
-from .microkernel import ACCUMULATE, MAX_ROWS, TILE_ROWS, panel_vectors, rows_kernel
+from .microkernel import ACCUMULATE, MAX_ROWS, TILE_ROWS, Panels, panels, rows_kernel
 from .runtime import address, device, kernel, max_workers
-from .simd import WIDTH, load_f32, load_i64, store_f32, unpack
+from .simd import load_f32, load_i64, store_f32, unpack
 
 PIXELS = 64  # whose products are kept before they are added up
 
@@ -35,7 +35,7 @@ class Plan(NamedTuple):
 
     table: np.ndarray
     columns: np.ndarray
-    vectors: list[int]
+    panels: Panels
     scratch_bytes: int
     keep: list[np.ndarray]
 
@@ -57,26 +57,25 @@ def make_plan(
     wide = max(left + w, (q - 1) * t + e * (m - 1) + 1)
     a_rows = np.add.outer(np.arange(p) * g_p, np.arange(q) * g_q).reshape(-1).astype(np.int64)
     runs = m if e == 1 else 1  # kernel columns that are neighbours in the image
-    vectors = panel_vectors(k * m * c)
-    row_bytes = sum(vectors) * WIDTH * 4
+    cut = panels(k * m * c)
+    row_bytes = cut.columns * 4
     c_rows = np.arange(PIXELS, dtype=np.int64) * row_bytes
     taps = np.zeros(1, np.int64)
     i, j, channel = (g.reshape(-1) for g in np.indices((k, m, c)))
     columns = channel * w_strides[1] + i * w_strides[2] + j * w_strides[3]
     table = (o, p, q, g_n, c, h, w, x_n, x_h, x_w, k, m, s, t, top, left, d, e, high, wide, runs,
-             row_bytes, k * m * c, vectors[0] * WIDTH, TILE_ROWS[vectors[0] - 1],
-             TILE_ROWS[vectors[-1] - 1], address(a_rows), address(c_rows), address(taps))  # fmt: skip
+             row_bytes, cut.lanes, cut.nr, TILE_ROWS[cut.wide - 1], TILE_ROWS[cut.narrow - 1],
+              address(a_rows), address(c_rows), address(taps))  # fmt: skip
     lists = 2 * MAX_ROWS * 8
     scratch_bytes = -(-(lists + PIXELS * row_bytes + high * wide * c * 4) // 64) * 64
-    return Plan(np.array(table, np.int64), columns.astype(np.int64), vectors, scratch_bytes,
+    return Plan(np.array(table, np.int64), columns.astype(np.int64), cut, scratch_bytes,
                 [a_rows, c_rows, taps])  # fmt: skip
 
 
 @kernel
-def pack_columns(chunk, worker, target, w, k_step, k_count, n_list, n_count, nr):
+def pack_columns(chunk, worker, target, w, k_step, k_count, n_list, n_count, padded, nr):
     """One panel a chunk: target[panel][k][lane] = w[k·k_step + n_list[n]]."""
     first = chunk * nr
-    padded = -(-n_count // WIDTH) * WIDTH
     width = min(nr, padded - first)
     for k in range(k_count):
         to = target + (first * k_count + k * width) * 4
@@ -118,7 +117,7 @@ def scatter(
         wide,
         runs,
         row_bytes,
-        columns,
+        lanes,
         nr,
         mr_wide,
         mr_narrow,
@@ -136,7 +135,7 @@ def scatter(
             full = row_bytes // 4 - n >= nr
             pixels_times_panel(wide_entry if full else narrow_entry, mr_wide if full else mr_narrow, count,
                                gy + chunk * g_n, a_rows + 8 * first, c_rows, tail, taps, 1, o,
-                               packed + n * o * 4, products + 4 * n, WIDTH, 0, 0)  # fmt: skip
+                               packed + n * o * 4, products + 4 * n, lanes, 0, 0)  # fmt: skip
         _add_pixels(plan, products, first, count, image)
     for row in range(h):
         source = image + ((row + top) * wide + left) * c * 4
@@ -156,12 +155,12 @@ def conv_input_grad(
     gy = to_channels_last(gy)
     gx = channels_last(shape) if into is None else into
     plan = make_plan(gy.shape, gy.strides, shape, gx.strides, w.strides, window)
-    vectors, outputs = plan.vectors, w.shape[0]
-    packed = empty((sum(vectors) * WIDTH * outputs,), np.float32)
-    pack_columns(len(vectors), address(packed), address(w), w.strides[0], outputs, address(plan.columns),
-                 plan.columns.size, vectors[0] * WIDTH)  # fmt: skip
+    cut, outputs = plan.panels, w.shape[0]
+    packed = empty((cut.columns * outputs,), np.float32)
+    pack_columns(cut.count, address(packed), address(w), w.strides[0], outputs, address(plan.columns),
+                 plan.columns.size, cut.columns, cut.nr)  # fmt: skip
     scratch = empty((plan.scratch_bytes * max_workers() // 4 + 16,), np.float32)
-    entries = [rows_kernel(TILE_ROWS[v - 1], v).load() for v in (vectors[0], vectors[-1])]
+    entries = [rows_kernel(nv, cut.lanes).load() for nv in (cut.wide, cut.narrow)]
     scatter(shape[0], address(plan.table), address(gy), address(gx), address(packed),
             0 if into is None else ACCUMULATE, address(scratch), plan.scratch_bytes, *entries)  # fmt: skip
     return gx

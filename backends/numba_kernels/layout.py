@@ -118,15 +118,15 @@ def copy_window(target, pitch, rows, columns, source, s_h, s_w, s_c, h, w, chann
 
 @kernel
 def pack_panels(
-    chunk, worker, target, source, k_list, k_count, n_step, n_count, nr, panels, group_step
+    chunk, worker, target, source, k_list, k_count, n_step, n_count, padded, nr, group_step
 ):
     """One chunk packs one panel of one group: target[group][panel][k][lane] =
     source[group·group_step + k_list[k] + (panel·nr + lane)·n_step].
 
-    Panels are ``nr`` columns wide except the last, which is as many whole vectors as it needs.
+    Panels are ``nr`` columns wide except the last; ``padded`` columns altogether, the rest zero.
     """
+    panels = -(-padded // nr)
     group, first = chunk // panels, chunk % panels * nr
-    padded = -(-n_count // WIDTH) * WIDTH
     width, count = min(nr, padded - first), min(nr, n_count - first)
     out = target + (group * padded + first) * k_count * 4
     for k in range(k_count):
