@@ -158,7 +158,7 @@ from .random import (
     randperm,
     set_rng_state,
 )
-from .tensor import Tensor, as_tensor, from_numpy, tensor
+from .tensor import Tensor, as_tensor, from_dlpack, from_numpy, tensor
 from .threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
@@ -168,7 +168,7 @@ __all__ = [
     "cat", "ceil", "chunk", "clamp", "clone", "contiguous", "cos", "count_nonzero", "cumsum",
     "data", "diagonal", "div", "dot", "einsum", "empty", "empty_like", "enable_grad", "eq",
     "equal", "erf", "exp", "expand", "expm1", "eye", "flatten", "flip", "float16", "float32",
-    "float64", "floor", "floor_divide", "from_numpy", "full", "full_like", "gather", "ge",
+    "float64", "floor", "floor_divide", "from_dlpack", "from_numpy", "full", "full_like", "gather", "ge",
     "Generator", "get_backend", "get_num_threads", "get_rng_state", "gradcheck", "gradgradcheck",
     "gt", "index_select", "inference_mode", "int32", "int64", "io", "is_fusion_enabled",
     "is_grad_enabled", "isfinite", "isinf", "isnan", "le", "linspace", "load", "load_backend",
