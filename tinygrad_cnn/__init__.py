@@ -25,6 +25,7 @@ from .dtypes import (
 )
 from .gradcheck import gradcheck, gradgradcheck
 from .io import load, save
+from .memory import MemoryReport, memory_report
 from .ops import (
     abs,
     add,
@@ -174,6 +175,7 @@ __all__ = [
     "is_grad_enabled", "isfinite", "isinf", "isnan", "le", "linspace", "load", "load_backend",
     "log", "log1p", "log_softmax", "logical_and", "logical_not", "logical_or", "logical_xor",
     "logsumexp", "lt", "manual_seed", "masked_fill", "matmul", "max", "maximum", "mean", "median",
+    "memory_report", "MemoryReport",
     "meshgrid", "min", "minimum", "mm", "models", "movedim", "mul", "ne", "neg", "nn", "no_grad",
     "norm", "ones", "ones_like", "ops", "optim", "outer", "permute", "pow", "prod",
     "promote_types", "rand", "rand_like", "randint", "randn", "randn_like", "randperm",

@@ -63,10 +63,20 @@ def train(parser: argparse.ArgumentParser) -> Run:
     return run
 
 
+def bench(parser: argparse.ArgumentParser) -> Run:
+    """Time training, inference and single operations, next to PyTorch where it is installed and to
+    what this machine can do at most."""
+    from .bench import command
+
+    command.add_options(parser)
+    return command.run
+
+
 COMMANDS: dict[str, Callable[[argparse.ArgumentParser], Run]] = {
     "doctor": doctor,
     "warmup": warmup,
     "train": train,
+    "bench": bench,
 }
 
 
