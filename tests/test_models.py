@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import zipfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -317,6 +321,91 @@ def test_residual_networks_start_with_the_published_spread() -> None:
     tg.manual_seed(0)
     weight = models.resnet20().layer3[1].conv1.weight
     assert float(weight.std().item()) == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.02)
+
+
+# -- weights of others -----------------------------------------------------------------------------
+def pretrained() -> Path:
+    """The public ResNet-20 for CIFAR-10, in the folder that TINYGRAD_CNN_DATA names."""
+    folder = os.environ.get("TINYGRAD_CNN_DATA", "")
+    path = Path(folder) / "pretrained" / "resnet20-12fca82f.th"
+    if not folder or not path.is_file():
+        pytest.skip("no pretrained/resnet20-12fca82f.th in the folder TINYGRAD_CNN_DATA")
+    return path
+
+
+def test_published_checkpoint_fits() -> None:
+    found = tg.load(pretrained())
+    assert found["best_prec1"] == pytest.approx(91.78)
+    state = {k.removeprefix("module."): v for k, v in found["state_dict"].items()}
+    model = models.resnet20()
+    assert model.load_state_dict(state) == ([], [])
+    own = {k for k in model.state_dict() if not k.endswith("num_batches_tracked")}
+    assert own == set(state)
+
+
+@pytest.mark.torch
+def test_published_checkpoint_predicts_as_in_torch() -> None:
+    torch = pytest.importorskip("torch", reason=TORCH)
+    path = pretrained()
+    saved = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    model = models.resnet20().eval()
+    model.load_state_dict(
+        {k.removeprefix("module."): v for k, v in tg.load(path)["state_dict"].items()}
+    )
+    x = images(200)
+    with tg.inference_mode():
+        ours = model(tg.tensor(x)).numpy()
+    theirs = torch_resnet20(torch, saved, torch.tensor(x)).numpy()
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-4 * np.abs(theirs).max())
+    np.testing.assert_array_equal(ours.argmax(1), theirs.argmax(1))
+
+
+def images(count: int) -> np.ndarray[Any, Any]:
+    """``count`` test images of cifar10-jpeg, normalised as that network wants; else noise."""
+    path = Path(os.environ["TINYGRAD_CNN_DATA"]) / "cifar10-jpeg" / "cifar10-jpeg.zip"
+    if not path.is_file() or importlib.util.find_spec("PIL") is None:
+        return np.random.default_rng(0).normal(size=(count, 3, 32, 32)).astype(np.float32)
+    from PIL import Image
+
+    with zipfile.ZipFile(path) as archive:
+        names = sorted(n for n in archive.namelist() if n.startswith("test/"))[:: 10_000 // count]
+        pixels = np.stack([np.asarray(Image.open(archive.open(n))) for n in names]) / 255.0
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    return ((pixels - mean) / std).transpose(0, 3, 1, 2).astype(np.float32)
+
+
+def torch_resnet20(torch: Any, state: dict[str, Any], x: Any) -> Any:
+    """The same network, written out in PyTorch's functions."""
+    f = torch.nn.functional
+
+    def norm(y: Any, name: str) -> Any:
+        s = [state[f"module.{name}.{k}"] for k in ("running_mean", "running_var", "weight", "bias")]
+        return f.batch_norm(y, *s)
+
+    def conv(y: Any, name: str, stride: int = 1) -> Any:
+        return f.conv2d(y, state[f"module.{name}.weight"], stride=stride, padding=1)
+
+    y = norm(conv(x, "conv1"), "bn1").relu()
+    for layer in (1, 2, 3):
+        for block in range(3):
+            name, stride = f"layer{layer}.{block}", 2 if layer > 1 and block == 0 else 1
+            z = norm(conv(y, f"{name}.conv1", stride), f"{name}.bn1").relu()
+            z = norm(conv(z, f"{name}.conv2"), f"{name}.bn2")
+            if stride == 2:
+                extra = y.shape[1] // 2
+                y = f.pad(y[:, :, ::2, ::2], (0, 0, 0, 0, extra, extra))
+            y = (z + y).relu()
+    return f.linear(y.mean((2, 3)), state["module.linear.weight"], state["module.linear.bias"])
+
+
+def test_a_missing_counter_of_batches_is_no_error() -> None:
+    model = nn.BatchNorm2d(2)
+    state = dict(model.state_dict())
+    del state["num_batches_tracked"]
+    assert model.load_state_dict(state) == ([], [])
+    del state["running_var"]
+    with pytest.raises(RuntimeError, match="missing keys: 'running_var'"):
+        model.load_state_dict(state)
 
 
 # -- names of the state -----------------------------------------------------------------------
