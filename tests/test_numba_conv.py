@@ -22,6 +22,7 @@ pytest.importorskip("numba")
 dispatch = pytest.importorskip("tinygrad_cnn.backends.numba_kernels.dispatch")
 
 from tinygrad_cnn.backends.numba_kernels import (  # noqa: E402
+    conv_depthwise,
     conv_direct,
     conv_pool,
     conv_scatter,
@@ -41,7 +42,16 @@ from tinygrad_cnn.backends.numba_kernels.runtime import (  # noqa: E402
 )
 
 Array = Any
-MODULES = (conv_direct, conv_pool, conv_scatter, gemm, layout, winograd, winograd_grad)
+MODULES = (
+    conv_depthwise,
+    conv_direct,
+    conv_pool,
+    conv_scatter,
+    gemm,
+    layout,
+    winograd,
+    winograd_grad,
+)
 GUARD = 256  # float32 before and after every array that a kernel writes
 SENTINEL = np.float32(-12345.678)
 
@@ -169,28 +179,41 @@ def sizes(rng: np.random.Generator) -> tuple[tuple[int, ...], tuple[int, ...], W
 # -- tests ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_direct_convolution(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    x_shape, w_shape, window, groups = sizes(rng)
+def check_all_directions(module: Any, case: Any, rng: np.random.Generator) -> None:
+    """conv, conv_input_grad (also added to an array) and conv_weight_grad of one module."""
+    x_shape, w_shape, window, groups = case
     x, w = array(rng, x_shape), array(rng, w_shape)
     bias = rng.standard_normal(len(w), dtype=np.float32)
     terms = w[0].size
     expected = forward(x, w, window, groups)
-    check(conv_direct.conv(x, w, None, window, groups), expected, terms)
+    check(module.conv(x, w, None, window, groups), expected, terms)
     expected += bias[:, None, None]
-    check(conv_direct.conv(x, w, bias, window, groups, True), np.maximum(expected, 0), terms)
+    check(module.conv(x, w, bias, window, groups, True), np.maximum(expected, 0), terms)
     gy = array(rng, expected.shape)
     per_cell = w.shape[0] // groups * window.taps()
     expected = input_grad(gy, w, x_shape, window, groups)
-    check(conv_direct.conv_input_grad(gy, w, x_shape, window, groups), expected, per_cell)
+    check(module.conv_input_grad(gy, w, x_shape, window, groups), expected, per_cell)
     into = layout.channels_last(x_shape)
     into[...] = x
-    assert conv_direct.conv_input_grad(gy, w, x_shape, window, groups, into) is into
+    assert module.conv_input_grad(gy, w, x_shape, window, groups, into) is into
     check(into, expected + x, per_cell)
     expected = weight_grad(x, gy, w_shape, window, groups)
-    got = conv_direct.conv_weight_grad(x, gy, w_shape, window, groups)
-    check(got, expected, gy[:, 0].size)
+    check(module.conv_weight_grad(x, gy, w_shape, window, groups), expected, gy[:, 0].size)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_direct_convolution(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    check_all_directions(conv_direct, sizes(rng), rng)
+
+
+@pytest.mark.parametrize("channels", [2, 15, 16, 17, 33, 40])
+@pytest.mark.parametrize("seed", range(4))
+def test_depthwise_convolution(seed: int, channels: int) -> None:
+    rng = np.random.default_rng(seed)
+    (n, _, high, wide), (_, _, *kernel), window, _ = sizes(rng)
+    case = (n, channels, high, wide), (channels, 1, *kernel), window, channels
+    check_all_directions(conv_depthwise, case, rng)
 
 
 @pytest.mark.parametrize("seed", range(30))

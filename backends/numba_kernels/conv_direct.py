@@ -70,9 +70,22 @@ def pixels_times_panel(
     if whole < pixels:
         _tail(a_rows, tail, whole, pixels - whole, mr)
         _tail(c_rows, tail + 8 * mr, whole, pixels - whole, mr)
-        call(
-            entry, base, tail, taps, n_taps, run, panel, out, tail + 8 * mr, lanes, mode, bias
-        )
+        call(entry, base, tail, taps, n_taps, run, panel, out, tail + 8 * mr, lanes, mode, bias)
+
+
+@device
+def chunk_input(plan, chunk, x, target):
+    """Where the input of a chunk lies: in x itself, or in a padded copy made at ``target``."""
+    n, images, bands, band, copies, s_n, s_h, s_w, s_c, h, w, channels = unpack(plan, 12)
+    row, row_step, rows, column, columns, pitch = unpack(plan + 8 * 12, 6)
+    (copier,) = unpack(plan + 8 * 29, 1)
+    first, at_band = chunk // bands * images, chunk % bands
+    if not copies:
+        return x + first * s_n + at_band * row_step * s_h
+    for i in range(min(images, n - first)):
+        call(copier, target + i * rows * columns * pitch, pitch, rows, columns, x + (first + i) * s_n,
+             s_h, s_w, s_c, h, w, channels, row + at_band * row_step, column)  # fmt: skip
+    return target
 
 
 @kernel
@@ -82,17 +95,12 @@ def convolve_chunk(plan, jobs, chunk, x, target, packed, bias, mode, tail, wide,
     Called by the kernels that say where the chunk's output goes: ``target`` is where it begins, ``tail`` the worker's scratch memory, ``wide``
     and ``narrow`` are the micro-kernels of the full panels and of the last one.
     """
-    (n, images, bands, band, copies, s_n, s_h, s_w, s_c, h, w, channels, row, row_step, rows, column,
-     columns, pitch, groups, c_group, o_group, nr, o_n, o_band, n_jobs, mr_wide, mr_narrow,
-     padded, vector, copier) = unpack(plan, 30)  # fmt: skip
-    first, at_band = chunk // bands * images, chunk % bands
-    count = min(images, n - first)
-    base = x + first * s_n + at_band * row_step * s_h
-    if copies:
-        base = tail + SCRATCH_HEAD
-        for i in range(count):
-            call(copier, base + i * rows * columns * pitch, pitch, rows, columns, x + (first + i) * s_n,
-                        s_h, s_w, s_c, h, w, channels, row + at_band * row_step, column)  # fmt: skip
+    n, images, bands, band = unpack(plan, 4)
+    groups, c_group, o_group, nr, o_n, o_band, n_jobs = unpack(plan + 8 * 18, 7)
+    mr_wide, mr_narrow, padded, vector = unpack(plan + 8 * 25, 4)
+    at_band = chunk % bands
+    count = min(images, n - chunk // bands * images)
+    base = chunk_input(plan, chunk, x, tail + SCRATCH_HEAD)
     for job in range(n_jobs):
         a_rows, c_rows, height, width, taps, n_taps, run, offset = unpack(jobs + 64 * job, 8)
         pixels = count * min(band, height - at_band * band) * width
@@ -123,7 +131,20 @@ def convolve_chunk(plan, jobs, chunk, x, target, packed, bias, mode, tail, wide,
 
 @kernel
 def correlate(
-    chunk, worker, body, plan, jobs, x, out, packed, bias, mode, scratch, scratch_bytes, wide, narrow
+    chunk,
+    worker,
+    body,
+    plan,
+    jobs,
+    x,
+    out,
+    packed,
+    bias,
+    mode,
+    scratch,
+    scratch_bytes,
+    wide,
+    narrow,
 ):
     """One chunk of a convolution or input gradient, into its place in ``out``."""
     n, images, bands = unpack(plan, 3)

@@ -16,7 +16,7 @@ import numpy as np
 from tinygrad_cnn.geometry import Shape, Window
 
 from ..numpy_backend import NumpyBackend
-from . import conv_direct, conv_pool, conv_scatter, gemm, winograd, winograd_grad
+from . import conv_depthwise, conv_direct, conv_pool, conv_scatter, gemm, winograd, winograd_grad
 from .simd import WIDTH
 
 _reference = NumpyBackend()
@@ -50,6 +50,13 @@ def _always(g: Geometry) -> bool:
     return True
 
 
+def _depthwise(g: Geometry) -> bool:
+    return g.groups == g.c == g.o and g.c > 1
+
+
+_DEPTHWISE = "a kernel for each channel: vectors of channels, no inner dimension"
+
+
 def _winograd_pays(g: Geometry) -> bool:
     """3×3, stride 1, and fewer operations after counting the transforms.
 
@@ -81,10 +88,12 @@ _WINOGRAD = (
 
 ROUTES: dict[str, list[Route]] = {
     "conv": [
+        Route("depthwise", _depthwise, conv_depthwise.conv, _DEPTHWISE),
         Route("Winograd F(4×4,3×3)", _winograd_pays, winograd.conv, _WINOGRAD),
         Route("direct", _always, conv_direct.conv, "any shape: pixels × channels under each tap"),
     ],
     "conv_input_grad": [
+        Route("depthwise", _depthwise, conv_depthwise.conv_input_grad, _DEPTHWISE),
         Route("Winograd F(4×4,3×3)", _winograd_pays, winograd.conv_input_grad, _WINOGRAD),
         Route(
             "product and scatter",
@@ -100,6 +109,7 @@ ROUTES: dict[str, list[Route]] = {
         ),
     ],
     "conv_weight_grad": [
+        Route("depthwise", _depthwise, conv_depthwise.conv_weight_grad, _DEPTHWISE),
         Route("Winograd F(4×4,3×3)", _winograd_pays, winograd_grad.conv_weight_grad, _WINOGRAD),
         Route(
             "direct",
