@@ -6,6 +6,8 @@ import doctest
 import importlib
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -225,6 +227,21 @@ def test_peak_is_above_what_blas_reaches() -> None:
         peak = team.limit("peak")
     run, flops = peers._numpy_product(512)
     assert peak > 0.5 * flops / measure._turn(run, 0.1, True) / (os.cpu_count() or 1)
+
+
+# -- the steps of docs/fast-kernels.md -----------------------------------------------------------
+
+STEPS = Path(__file__).resolve().parents[1] / "docs" / "steps"
+
+
+@pytest.mark.parametrize("path", sorted(STEPS.glob("step*.py")), ids=lambda path: path.stem)
+def test_step_of_the_docs_runs_and_is_right(path: Path) -> None:
+    pytest.importorskip("numba")
+    done = subprocess.run(
+        [sys.executable, str(path), "--small"], capture_output=True, encoding="utf-8"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "GFLOP/s" in done.stdout
 
 
 # -- memory_report ---------------------------------------------------------------------------------
