@@ -17,16 +17,16 @@ from tinygrad_cnn.geometry import Pairs, Shape
 from . import philox, special
 
 UFUNCS = (
-    "add subtract multiply divide power maximum minimum remainder floor_divide negative absolute sign "
-    "exp expm1 log log1p sqrt sin cos tanh floor ceil rint equal not_equal less less_equal greater "
-    "greater_equal logical_and logical_or logical_xor logical_not isnan isinf isfinite"
+    "add subtract multiply divide power maximum minimum remainder floor_divide negative absolute "
+    "sign exp expm1 log log1p sqrt sin cos tanh floor ceil rint equal not_equal less less_equal "
+    "greater greater_equal logical_and logical_or logical_xor logical_not isnan isinf isfinite"
 ).split()
 
 
 class ArrayBackend:
-    """The primitives of ``tinygrad_cnn.backend.Backend`` that an array module gives almost for free.
+    """The primitives of ``tinygrad_cnn.backend.Backend`` that an array module almost has already.
 
-    The meaning of every method is stated in the protocol; docstrings here add only what is not there.
+    The protocol states the meaning of every method; docstrings here add only what is not there.
     """
 
     name: str
@@ -95,7 +95,7 @@ class ArrayBackend:
         return self.xp.full(shape, value, dtype)
 
     def arange(self, start: float, stop: float, step: float, dtype: DType) -> Array:
-        """start + step·i for 0 ≤ i < ceil((stop − start) / step), in int64 or float64, then rounded."""
+        """start + step·i for 0 ≤ i < ceil((stop − start)/step), in int64 or float64, then cast."""
         if all(isinstance(v, int) for v in (start, stop, step)):
             return self.xp.arange(start, stop, step, dtype="int64").astype(dtype)
         count = max(math.ceil((stop - start) / step), 0)
@@ -119,6 +119,12 @@ class ArrayBackend:
             return self.copy(value)
         return value
 
+    def set_num_threads(self, n: int) -> None:
+        """The array module decides for itself how many threads it uses."""
+
+    def get_num_threads(self) -> int:
+        return 1
+
     # -- random numbers ---------------------------------------------------------------------------
     def random_bits(self, count: int, seed: int, offset: int) -> Array:
         return philox.random_bits(self.xp, count, seed, offset)
@@ -131,7 +137,7 @@ class ArrayBackend:
 
     # -- elementwise ------------------------------------------------------------------------------
     def sigmoid(self, a: Array, out: Array | None = None) -> Array:
-        """1 / (1 + exp(−a)), with exp(−|a|) so that nothing overflows and small results stay exact."""
+        """1 / (1 + exp(−a)), by exp(−|a|): nothing overflows and small results stay exact."""
         e = self.exp(-self.absolute(a))
         return self.divide(self.xp.where(a < 0, e, self.xp.ones_like(e)), 1 + e, out=out)
 
@@ -222,7 +228,7 @@ class ArrayBackend:
         )  # 0-d: still a view
 
     def index_add(self, shape: Shape, index: Any, values: Array) -> Array:
-        """The index is applied to an array of positions, which are then added to in one flat pass."""
+        """The index is applied to an array of positions, which are then added to in one pass."""
         out = self.xp.zeros(shape, values.dtype)
         parts = index if isinstance(index, tuple) else (index,)
         if not any(isinstance(part, self.xp.ndarray | list) for part in parts):
@@ -285,7 +291,8 @@ class ArrayBackend:
     # -- optimiser steps --------------------------------------------------------------------------
     def sgd_step(
         self, params: Sequence[Array], grads: Sequence[Array], momenta: Sequence[Array] | None,
-        lr: float, momentum: float, dampening: float, weight_decay: float, nesterov: bool, first: bool,
+        lr: float, momentum: float, dampening: float, weight_decay: float, nesterov: bool,
+        first: bool,
     ) -> None:  # fmt: skip
         for i, (p, grad) in enumerate(zip(params, grads, strict=True)):
             step = grad + weight_decay * p if weight_decay else grad
@@ -296,10 +303,11 @@ class ArrayBackend:
             self.subtract(p, lr * step, out=p)
 
     def adam_step(
-        self, params: Sequence[Array], grads: Sequence[Array], m: Sequence[Array], v: Sequence[Array],
-        lr: float, betas: tuple[float, float], eps: float, weight_decay: float, decoupled: bool, step: int,
+        self, params: Sequence[Array], grads: Sequence[Array], m: Sequence[Array],
+        v: Sequence[Array], lr: float, betas: tuple[float, float], eps: float, weight_decay: float,
+        decoupled: bool, step: int,
     ) -> None:  # fmt: skip
-        """m = β₁m + (1−β₁)g;  v = β₂v + (1−β₂)g²;  p −= lr/(1−β₁ᵗ) · m / (sqrt(v)/sqrt(1−β₂ᵗ) + eps).
+        """m = β₁m + (1−β₁)g;  v = β₂v + (1−β₂)g²;  p −= lr/(1−β₁ᵗ)·m / (sqrt(v)/sqrt(1−β₂ᵗ) + eps).
 
         Source: Kingma and Ba, "Adam", 2015; ``decoupled``: Loshchilov and Hutter, 2019.
         """

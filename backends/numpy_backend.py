@@ -1,10 +1,10 @@
 """The reference backend: readable NumPy kernels that say what every other backend must compute.
 
-Convolution and pooling of any number of spatial axes rest on one idea. Kernel position t = (i, j) on
-axis h sees input cell  h = p·s + i·d − before  at output position p. As p runs over the outputs for
-which that cell exists, h is an arithmetic progression: a slice. So each position pairs a block of
-outputs with a strided slice of inputs, padding is never stored, and an adjoint is the same loop with
-the two sides exchanged.
+Convolution and pooling of any number of spatial axes rest on one idea. On each axis, kernel
+position i sees the input cell  h = p·s + i·d − before  from output position p. As p runs over the
+outputs for which that cell exists, h is an arithmetic progression: a slice. So each kernel position
+pairs a block of outputs with a strided slice of inputs, padding is never stored, and an adjoint is
+the same loop with the two sides exchanged.
 """
 
 from __future__ import annotations
@@ -12,14 +12,23 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinygrad_cnn.backend import Array
+from tinygrad_cnn.backend import Array, Backend
 from tinygrad_cnn.geometry import Shape, Window
 
 from .array_backend import ArrayBackend
+
+# What meets infinities, NaN or a narrower dtype in ordinary use. Additions and products stay bare
+# ufuncs, for speed: they signal only when training has already diverged.
+SIGNALLING = (
+    "divide power remainder floor_divide exp expm1 log log1p sqrt sin cos tanh sigmoid erf astype "
+    "sum prod cumsum matmul linear softmax log_softmax cross_entropy conv conv_input_grad "
+    "conv_weight_grad avg_pool avg_pool_scatter batch_norm_stats batch_norm batch_norm_grad "
+    "sgd_step adam_step"
+).split()
 
 Slices = tuple[Any, ...]  # Ellipsis and one slice a spatial axis
 
@@ -27,8 +36,8 @@ Slices = tuple[Any, ...]  # Ellipsis and one slice a spatial axis
 def taps(window: Window, sizes: Shape, outputs: Shape) -> Iterator[tuple[int, Slices, Slices]]:
     """(t, outputs, inputs) for every kernel position t = i·J + j that sees any input cell.
 
-    ``y[outputs]`` and ``x[inputs]`` have equal spatial shapes: the outputs p for which position t falls
-    on an input cell, and those cells. Within one t every cell occurs once.
+    ``y[outputs]`` and ``x[inputs]`` have equal spatial shapes: the outputs for which position t
+    falls on an input cell, and those cells. Within one t every cell occurs once.
     """
     axes = []
     for n, q, k, s, (before, _), d in zip(sizes, outputs, *window, strict=True):
@@ -77,6 +86,9 @@ class NumpyBackend(ArrayBackend):
 
     def __init__(self) -> None:
         super().__init__(np)
+        silent = np.errstate(all="ignore")  # log 0 is −inf here, without a warning, as in PyTorch
+        for name in SIGNALLING:
+            setattr(self, name, silent(getattr(self, name)))
 
     def to_numpy(self, a: Array) -> Any:
         return np.asarray(a)
@@ -91,7 +103,7 @@ class NumpyBackend(ArrayBackend):
         """y[.., m, n] = Σ_k a[.., m, k]·b[.., k, n]; float16 is accumulated in float32."""
         return np.matmul(widen(a), widen(b)).astype(a.dtype, copy=False)
 
-    # -- convolution: a matrix product over columns, one a group -------------------------------------
+    # -- convolution: a matrix product over columns, one a group ---------------------------------
     def conv(self, x: Array, w: Array, bias: Array | None, window: Window, groups: int) -> Array:
         """y[n, o, p, q] = b[o] + Σ_{c,i,j} x[n, c, p·s+i·d−pad, q·s+j·d−pad] · w[o, c, i, j]."""
         n, o, outputs = len(x), len(w), window.output(x.shape[2:])
@@ -133,9 +145,9 @@ class NumpyBackend(ArrayBackend):
         np.sum(products, axis=0, out=gw.reshape(products.shape[1:]))
         return gw.astype(x.dtype, copy=False)
 
-    # -- max pooling ---------------------------------------------------------------------------------
+    # -- max pooling ------------------------------------------------------------------------------
     def max_pool(self, x: Array, window: Window) -> tuple[Array, Array]:
-        """y[n, c, p, q] = max over i, j of x[n, c, p·s+i·d−pad, q·s+j·d−pad], and the winning i·J + j.
+        """y[n, c, p, q] = max_{i,j} x[n, c, p·s+i·d−pad, q·s+j·d−pad], and the winning i·J + j.
 
         The first maximum in the order of i·J + j wins, the last NaN over everything. Padding never
         wins: winners start at the first kernel position that lies on an input cell.
@@ -168,9 +180,10 @@ class NumpyBackend(ArrayBackend):
             gx[i] += np.where(winner[o] == t, gy[o], 0)
         return gx.astype(gy.dtype, copy=False)
 
-    # -- average pooling -----------------------------------------------------------------------------
+    # -- average pooling --------------------------------------------------------------------------
     def avg_pool(self, x: Array, window: Window, divisors: tuple[tuple[int, ...], ...]) -> Array:
-        """y[n, c, p, q] = Σ_{i,j} x[n, c, p·s+i·d−pad, q·s+j·d−pad] / (divisors[0][p]·divisors[1][q])."""
+        """y[n, c, p, q] = Σ_{i,j} x[n, c, p·s+i·d−pad, q·s+j·d−pad] / divisor[p, q], with
+        divisor[p, q] = divisors[0][p]·divisors[1][q]."""
         outputs = window.output(x.shape[2:])
         y = np.zeros((*x.shape[:2], *outputs), widen(x).dtype)
         for _, o, i in taps(window, x.shape[2:], outputs):
@@ -181,7 +194,7 @@ class NumpyBackend(ArrayBackend):
     def avg_pool_scatter(
         self, gy: Array, shape: Shape, window: Window, divisors: tuple[tuple[int, ...], ...]
     ) -> Array:
-        """gx[n, c, h, w] = Σ gy[n, c, p, q] / divisor[p, q] over the windows that see cell (h, w)."""
+        """gx[n, c, h, w] = Σ gy[n, c, p, q] / divisor[p, q] over the windows that see (h, w)."""
         share = widen(gy)
         share = share / divisor_array(divisors, share.dtype)
         gx = np.zeros(shape, share.dtype)
@@ -189,7 +202,7 @@ class NumpyBackend(ArrayBackend):
             gx[i] += share[o]
         return gx.astype(gy.dtype, copy=False)
 
-    # -- batch norm: statistics and sums are float64 whatever x is -----------------------------------
+    # -- batch norm: statistics and sums are float64 whatever x is --------------------------------
     def batch_norm_stats(self, x: Array) -> tuple[Array, Array]:
         """mean[c] = Σ x[n, c, ..] / m,  var[c] = Σ (x[n, c, ..] − mean[c])² / m,  m = N·H·W.
 
@@ -222,7 +235,7 @@ class NumpyBackend(ArrayBackend):
     def batch_norm_grad(
         self, gy: Array, x: Array, mean: Array, var: Array, weight: Array | None, eps: float
     ) -> tuple[Array, Array, Array]:
-        """With x̂ = (x − mean)/σ, σ = sqrt(var + eps), and means and sums over N, H, W of each channel:
+        """With x̂ = (x − mean)/σ, σ = sqrt(var + eps), means and sums over N, H, W of each channel:
         gx = weight/σ · (gy − mean(gy) − x̂·mean(gy·x̂)),  gweight = Σ gy·x̂,  gbias = Σ gy.
         """
         wide, nd = widen(x).dtype, x.ndim
@@ -240,3 +253,7 @@ class NumpyBackend(ArrayBackend):
         """Mean over all axes but 1, float64; 0 for an empty batch."""
         axes = (0, *range(2, a.ndim))
         return a.sum(axis=axes, dtype=np.float64) / max(a.size // a.shape[1], 1)
+
+
+if TYPE_CHECKING:
+    _contract: type[Backend] = NumpyBackend  # the type checker compares every signature

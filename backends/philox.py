@@ -37,7 +37,7 @@ def philox(
 ) -> list[Array]:
     """The four output words of each counter under ``key``; uint64 arrays holding 32-bit values.
 
-    One of ten rounds on (c0, c1, c2, c3) with key (k0, k1), hi and lo being the halves of a product:
+    One of ten rounds on (c0, c1, c2, c3) with key (k0, k1), hi and lo being halves of a product:
     (hi(M1·c2) ^ c1 ^ k0,  lo(M1·c2),  hi(M0·c0) ^ c3 ^ k1,  lo(M0·c0)).
     """
     c0, c1, c2, c3 = counter

@@ -11,7 +11,8 @@ live array, except where a line says "view". Shapes are logical NCHW / OIHW; how
 them out in memory is its own affair, so outputs may have any strides.
 
 Choosing: ``tensor(..., backend=)``  >  ``with use_backend():``  >  ``set_backend()``  >
-``TINYGRAD_CNN_BACKEND``  >  ``backend =`` in a config file  >  numba, or numpy where Numba is missing.
+``TINYGRAD_CNN_BACKEND``  >  ``backend =`` in a config file  >  numba, or numpy where Numba is
+missing.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ from .geometry import Pairs, Shape, Window
 
 Array = Any  # whatever the backend stores: has .shape, .ndim, .size, .dtype, .strides, slicing
 DType = Any  # a numpy.dtype
-Elementwise = Callable[..., Array]  # f(a[, b], out=None): broadcasts; scalars keep the array's dtype
+Elementwise = Callable[
+    ..., Array
+]  # f(a[, b], out=None): broadcasts; scalars keep the array's dtype
 
 
 class Backend(Protocol):
@@ -61,7 +64,9 @@ class Backend(Protocol):
         """A new array with the values of ``a`` (same memory order)."""
 
     def assign(self, a: Array, value: Array | float) -> None:
-        """In place: a[...] = value (broadcasting); ``a`` may be a view, ``value`` may overlap it."""
+        """In place: a[...] = value (broadcasting); ``a`` may be a view, ``value`` may overlap
+        it.
+        """
 
     def assign_at(self, a: Array, index: Any, value: Array | float) -> None:
         """In place: a[index] = value, index as in ``getitem``."""
@@ -69,9 +74,16 @@ class Backend(Protocol):
     def synchronize(self) -> None:
         """Return when all work handed out so far is done."""
 
+    def set_num_threads(self, n: int) -> None:
+        """Use ``n`` ≥ 1 threads from now on (a backend without threads of its own ignores it)."""
+
+    def get_num_threads(self) -> int: ...
+
     # -- random numbers: Philox 4x32-10, bit-equal on every backend --------------------------
     def random_bits(self, count: int, seed: int, offset: int) -> Array:
-        """uint32 words offset·4 … offset·4+count of the stream ``seed`` (128-bit blocks are counted)."""
+        """uint32 words offset·4 … offset·4+count of the stream ``seed`` (128-bit blocks are
+        counted).
+        """
 
     def random_uniform(self, shape: Shape, dtype: DType, seed: int, offset: int) -> Array:
         """Uniform on [0, 1): float32 uses one word an element, float64 two."""
@@ -103,10 +115,15 @@ class Backend(Protocol):
     floor: Elementwise
     ceil: Elementwise
     rint: Elementwise
-    sigmoid: Elementwise
-    erf: Elementwise
-    relu: Elementwise  # max(x, 0), NaN stays NaN
-    relu_grad: Elementwise  # (g, y) -> g where y > 0, else 0
+
+    def sigmoid(self, a: Array, out: Array | None = None) -> Array: ...
+    def erf(self, a: Array, out: Array | None = None) -> Array: ...
+    def relu(self, a: Array, out: Array | None = None) -> Array:
+        """max(a, 0), NaN stays NaN."""
+
+    def relu_grad(self, g: Array, y: Array, out: Array | None = None) -> Array:
+        """g where y > 0, else 0."""
+
     equal: Elementwise
     not_equal: Elementwise
     less: Elementwise
@@ -133,7 +150,9 @@ class Backend(Protocol):
     def any(self, a: Array, axes: Shape, keepdims: bool) -> Array: ...
     def all(self, a: Array, axes: Shape, keepdims: bool) -> Array: ...
     def argmax(self, a: Array, axis: int) -> Array:
-        """int64 position of the first maximum (NaN counts as larger than all); the axis is dropped."""
+        """int64 position of the first maximum (NaN counts as larger than all); the axis is
+        dropped.
+        """
 
     def argmin(self, a: Array, axis: int) -> Array: ...
     def argsort(self, a: Array, axis: int) -> Array:
@@ -157,7 +176,9 @@ class Backend(Protocol):
         arrays of this backend. A view for basic indices."""
 
     def index_add(self, shape: Shape, index: Any, values: Array) -> Array:
-        """zeros(shape); out[index] += values, repeated positions adding up: the adjoint of getitem."""
+        """zeros(shape); out[index] += values, repeated positions adding up: the adjoint of
+        getitem.
+        """
 
     def take_along_axis(self, a: Array, indices: Array, axis: int) -> Array:
         """out[.., j, ..] = a[.., indices[.., j, ..], ..]; other axes may be smaller than a's."""
@@ -170,21 +191,31 @@ class Backend(Protocol):
         """(…, M, K) @ (…, K, N) with broadcast batch dimensions; ≥ 2 dimensions each."""
 
     def conv(self, x: Array, w: Array, bias: Array | None, window: Window, groups: int) -> Array:
-        """y[n,o,p,q] = b[o] + Σ_{c,i,j} x[n, c, p·s+i·d−pad, q·s+j·d−pad] · w[o,c,i,j], 1–3 spatial axes.
+        """y[n,o,p,q] = b[o] + Σ_{c,i,j} x[n, c, p·s+i·d−pad, q·s+j·d−pad] · w[o,c,i,j], 1–3 spatial
+        axes.
 
-        x (N, C, H, W), w (O, C/groups, I, J), y (N, O, P, Q); output o sees the input channels of its group.
+        x (N, C, H, W), w (O, C/groups, I, J), y (N, O, P, Q); output o sees the input channels of
+        its group.
         """
 
-    def conv_input_grad(self, gy: Array, w: Array, shape: Shape, window: Window, groups: int) -> Array:
-        """The adjoint in x: gx[n,c,h,w] = Σ over the (o, p, i) with p·s+i·d−pad = h; ``shape`` is x's."""
+    def conv_input_grad(
+        self, gy: Array, w: Array, shape: Shape, window: Window, groups: int
+    ) -> Array:
+        """The adjoint in x: gx[n,c,h,w] = Σ over the (o, p, i) with p·s+i·d−pad = h; ``shape`` is
+        x's.
+        """
 
-    def conv_weight_grad(self, x: Array, gy: Array, shape: Shape, window: Window, groups: int) -> Array:
-        """The adjoint in w: gw[o,c,i,j] = Σ_{n,p,q} gy[n,o,p,q] · x[n, c, p·s+i·d−pad, …]; ``shape`` is w's."""
+    def conv_weight_grad(
+        self, x: Array, gy: Array, shape: Shape, window: Window, groups: int
+    ) -> Array:
+        """The adjoint in w: gw[o,c,i,j] = Σ_{n,p,q} gy[n,o,p,q] · x[n, c, p·s+i·d−pad, …];
+        ``shape`` is w's.
+        """
 
     # -- pooling over the spatial axes of (N, C, …), 1–3 of them ---------------------------------
     def max_pool(self, x: Array, window: Window) -> tuple[Array, Array]:
-        """(y, winner): winner[n,c,p,q] = i·J + j of the first maximum in the window (the last NaN, if any);
-        padding never wins. Its dtype is uint8 up to 255 taps, else int32."""
+        """(y, winner): winner[n,c,p,q] = i·J + j of the first maximum in the window (the last NaN,
+        if any); padding never wins. Its dtype is uint8 up to 255 taps, else int32."""
 
     def max_pool_gather(self, x: Array, winner: Array, window: Window) -> Array:
         """y[n,c,p,q] = x at the winner of (p, q)."""
@@ -205,7 +236,13 @@ class Backend(Protocol):
         """(mean, biased variance), each (C,), of x's dtype; computed without cancellation."""
 
     def batch_norm(
-        self, x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None, eps: float
+        self,
+        x: Array,
+        mean: Array,
+        var: Array,
+        weight: Array | None,
+        bias: Array | None,
+        eps: float,
     ) -> Array:
         """(x − mean) / sqrt(var + eps) · weight + bias along axis 1."""
 
@@ -215,7 +252,8 @@ class Backend(Protocol):
         """(gx, gweight, gbias) in training mode, mean and variance depending on x:
         gx = w/σ · (gy − mean(gy) − x̂·mean(gy·x̂)),  gweight = Σ gy·x̂,  gbias = Σ gy."""
 
-    # -- optional: ArrayBackend composes them from the above; a backend overrides what it makes faster ----
+    # -- optional: ArrayBackend composes them from the above; a backend overrides what it makes
+    # faster ----
     def linear(self, x: Array, w: Array, bias: Array | None) -> Array:
         """x (…, K) @ w (N, K)ᵀ + bias (N,)."""
 
@@ -229,16 +267,37 @@ class Backend(Protocol):
 
     # -- in place: optimiser steps on lists of parameters (all lists of equal length) -------------
     def sgd_step(
-        self, params: Sequence[Array], grads: Sequence[Array], momenta: Sequence[Array] | None, lr: float,
-        momentum: float, dampening: float, weight_decay: float, nesterov: bool, first: bool,
+        self,
+        params: Sequence[Array],
+        grads: Sequence[Array],
+        momenta: Sequence[Array] | None,
+        lr: float,
+        momentum: float,
+        dampening: float,
+        weight_decay: float,
+        nesterov: bool,
+        first: bool,
     ) -> None:
-        """g += wd·p;  m = g if first else µ·m + (1−dampening)·g;  p −= lr·(g + µ·m if nesterov else m)."""
+        """g += wd·p;  m = g if first else µ·m + (1−dampening)·g;  p −= lr·(g + µ·m if nesterov else
+        m).
+        """
 
     def adam_step(
-        self, params: Sequence[Array], grads: Sequence[Array], m: Sequence[Array], v: Sequence[Array], lr: float,
-        betas: tuple[float, float], eps: float, weight_decay: float, decoupled: bool, step: int,
+        self,
+        params: Sequence[Array],
+        grads: Sequence[Array],
+        m: Sequence[Array],
+        v: Sequence[Array],
+        lr: float,
+        betas: tuple[float, float],
+        eps: float,
+        weight_decay: float,
+        decoupled: bool,
+        step: int,
     ) -> None:
-        """Adam with bias correction at step ≥ 1; ``decoupled`` decays p by lr·wd (AdamW) instead of g."""
+        """Adam with bias correction at step ≥ 1; ``decoupled`` decays p by lr·wd (AdamW) instead of
+        g.
+        """
 
 
 # ---------------------------------------------------------------------------------------------
@@ -283,7 +342,9 @@ def load_backend(name: str) -> Backend:
     if target is None:
         near = difflib.get_close_matches(name, backend_names(), 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown backend {name!r}: expected one of {', '.join(backend_names())}{hint}")
+        raise ValueError(
+            f"unknown backend {name!r}: expected one of {', '.join(backend_names())}{hint}"
+        )
     with _lock:
         if name not in _loaded:
             module, _, factory = target.partition(":")
@@ -299,7 +360,9 @@ def available_backends() -> dict[str, str]:
             load_backend(name)
             found[name] = ""
         except Exception as error:  # a broken driver or package must not hide the other backends
-            found[name] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            found[name] = (
+                f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            )
     return found
 
 
@@ -338,8 +401,10 @@ def _default_name() -> str:
     except ImportError as error:
         warnings.warn(
             f"Numba cannot be imported ({error}); using the slow numpy backend. "
-            'Install it with "pip install numba", or set TINYGRAD_CNN_BACKEND=numpy to silence this.',
-            RuntimeWarning, stacklevel=4,
+            'Install it with "pip install numba", '
+            "or set TINYGRAD_CNN_BACKEND=numpy to silence this.",
+            RuntimeWarning,
+            stacklevel=4,
         )
         return "numpy"
 
@@ -348,9 +413,11 @@ SETTINGS = {"backend": str, "threads": int, "data": str}
 
 
 def settings() -> dict[str, Any]:
-    """The user's settings: the TOML file named by TINYGRAD_CNN_CONFIG, else ``tinygrad_cnn.toml`` in the working folder.
+    """The user's settings: the TOML file named by TINYGRAD_CNN_CONFIG, else ``tinygrad_cnn.toml``
+    in the working folder.
 
-    Keys: ``backend`` (name), ``threads`` (count), ``data`` (folder of data sets). Raises ValueError on anything else.
+    Keys: ``backend`` (name), ``threads`` (count), ``data`` (folder of data sets). Raises ValueError
+    on anything else.
     """
     named = os.environ.get("TINYGRAD_CNN_CONFIG")
     path = Path(named or "tinygrad_cnn.toml")
@@ -367,11 +434,17 @@ def settings() -> dict[str, Any]:
 
 
 def check_keys(found: dict[str, Any], known: dict[str, type], where: str) -> None:
-    """Raise ValueError on an unknown key (with the nearest known one) or a value of the wrong type."""
+    """Raise ValueError on an unknown key (with the nearest known one) or a value of the wrong
+    type.
+    """
     for key, value in found.items():
         if key not in known:
             near = difflib.get_close_matches(key, known, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; known keys: {', '.join(sorted(known))}"
+            hint = (
+                f"; did you mean {near[0]!r}?"
+                if near
+                else f"; known keys: {', '.join(sorted(known))}"
+            )
             raise ValueError(f"{where}: unknown key {key!r}{hint}")
         wanted = (int, float) if known[key] is float else known[key]
         if not isinstance(value, wanted) or (isinstance(value, bool) and known[key] is not bool):

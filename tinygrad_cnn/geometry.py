@@ -82,17 +82,24 @@ def conv_window(
     "same" or "valid" in any case, or (before, after) pairs. Raises ValueError when nothing fits."""
     n = len(sizes)
     kernel = tuple(kernel)
-    strides, dilations = ntuple(stride, n, f"{name}: stride", 1), ntuple(dilation, n, f"{name}: dilation", 1)
+    strides, dilations = (
+        ntuple(stride, n, f"{name}: stride", 1),
+        ntuple(dilation, n, f"{name}: dilation", 1),
+    )
     pads: Pairs
     if isinstance(padding, str):
         rule = padding.lower()
         if rule not in ("same", "valid"):
-            raise ValueError(f'{name}: padding must be "same", "valid" or integers, received {padding!r}')
+            raise ValueError(
+                f'{name}: padding must be "same", "valid" or integers, received {padding!r}'
+            )
         pads = same_padding(sizes, kernel, strides, dilations) if rule == "same" else ((0, 0),) * n
     elif not isinstance(padding, int) and padding and isinstance(padding[0], tuple | list):
         pads = tuple((int(lo), int(hi)) for lo, hi in padding)  # type: ignore[misc]
         if len(pads) != n:
-            raise ValueError(f"{name}: expected {n} (before, after) pairs of padding, received {padding!r}")
+            raise ValueError(
+                f"{name}: expected {n} (before, after) pairs of padding, received {padding!r}"
+            )
     else:
         pads = tuple((p, p) for p in ntuple(padding, n, f"{name}: padding", 0))  # type: ignore[arg-type]
     window = Window(kernel, strides, pads, dilations)
@@ -102,10 +109,13 @@ def conv_window(
 
 def check_output(window: Window, sizes: Sequence[int], name: str) -> None:
     """Raise ValueError, with the formula and the user's numbers, when an output size is ≤ 0."""
-    for axis, (p, n, k, s, (lo, hi), d) in enumerate(zip(window.output(sizes), sizes, *window, strict=True)):
+    for axis, (p, n, k, s, (lo, hi), d) in enumerate(
+        zip(window.output(sizes), sizes, *window, strict=True)
+    ):
         if p <= 0:
             raise ValueError(
-                f"{name}: output size {p} on spatial axis {axis}: floor((n + before + after − d·(k−1) − 1)/s) + 1 "
+                f"{name}: output size {p} on spatial axis {axis}: "
+                "floor((n + before + after − d·(k−1) − 1)/s) + 1 "
                 f"= floor(({n} + {lo} + {hi} − {d}·({k}−1) − 1)/{s}) + 1; it must be at least 1: "
                 f"make the input at least {d * (k - 1) + 1 - lo - hi} or the kernel smaller"
             )
@@ -122,8 +132,9 @@ def pool_window(
 ) -> Window:
     """The window of a pooling op with PyTorch's arguments.
 
-    ``stride=None`` (or empty) means the kernel size. ``ceil_mode`` rounds the output size up, but drops a last
-    window that would start in the padding after the input; it becomes extra padding at the end.
+    ``stride=None`` (or empty) means the kernel size. ``ceil_mode`` rounds the output size up, but
+    drops a last window that would start in the padding after the input; it becomes extra padding at
+    the end.
     """
     n = len(sizes)
     kernel = ntuple(kernel_size, n, f"{name}: kernel_size", 1)
@@ -131,7 +142,9 @@ def pool_window(
     pads = ntuple(padding, n, f"{name}: padding", 0)
     dilations = ntuple(dilation, n, f"{name}: dilation", 1)
     if any(2 * p > d * (k - 1) + 1 for p, k, d in zip(pads, kernel, dilations, strict=True)):
-        raise ValueError(f"{name}: padding must be at most half the kernel {kernel}, received {padding!r}")
+        raise ValueError(
+            f"{name}: padding must be at most half the kernel {kernel}, received {padding!r}"
+        )
     pairs = []
     for size, k, s, p, d in zip(sizes, kernel, strides, pads, dilations, strict=True):
         span = size + 2 * p - d * (k - 1) - 1
@@ -153,17 +166,24 @@ def pool_divisors(
     ``padding`` is the user's padding: cells beyond it (added by ceil_mode) never count.
     """
     axes = []
-    for n, p, k, s, (lo, _), q in zip(sizes, padding, window.kernel, window.stride, window.padding,
-                                     window.output(sizes), strict=True):
+    for n, p, k, s, (lo, _), q in zip(
+        sizes,
+        padding,
+        window.kernel,
+        window.stride,
+        window.padding,
+        window.output(sizes),
+        strict=True,
+    ):
         first, last = (-p, n + p) if count_include_pad else (0, n)
         axes.append(tuple(min(i * s - lo + k, last) - max(i * s - lo, first) for i in range(q)))
     return tuple(axes)
 
 
-def transposed_output(
-    sizes: Sequence[int], window: Window, output_padding: Shape
-) -> Shape:
-    """Output sizes of a transposed convolution: (n−1)·s − before − after + d·(k−1) + output_padding + 1."""
+def transposed_output(sizes: Sequence[int], window: Window, output_padding: Shape) -> Shape:
+    """Output sizes of a transposed convolution: (n−1)·s − before − after + d·(k−1) + output_padding
+    + 1.
+    """
     return tuple(
         (n - 1) * s - lo - hi + d * (k - 1) + extra + 1
         for n, k, s, (lo, hi), d, extra in zip(sizes, *window, output_padding, strict=True)
@@ -182,7 +202,9 @@ def broadcast_shapes(*shapes: Shape) -> Shape:
     for sizes in zip(*((1,) * (n - len(s)) + tuple(s) for s in shapes), strict=True):
         wanted = {v for v in sizes if v != 1} or {1}
         if len(wanted) > 1:
-            raise ValueError("shapes " + " and ".join(map(str, shapes)) + " cannot be broadcast together")
+            raise ValueError(
+                "shapes " + " and ".join(map(str, shapes)) + " cannot be broadcast together"
+            )
         out.append(wanted.pop())
     return tuple(out)
 
@@ -199,7 +221,9 @@ def normalize_axis(axis: int, ndim: int, name: str = "dim") -> int:
     """A dimension counted from the end made non-negative. Raises IndexError out of range."""
     limit = max(ndim, 1)
     if not -limit <= axis < limit:
-        raise IndexError(f"{name} must lie in [{-limit}, {limit - 1}] for {ndim} dimensions, received {axis}")
+        raise IndexError(
+            f"{name} must lie in [{-limit}, {limit - 1}] for {ndim} dimensions, received {axis}"
+        )
     return axis % limit
 
 

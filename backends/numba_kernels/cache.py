@@ -55,7 +55,10 @@ def source_key() -> str:
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    settings = [config.OPT, config.BOUNDSCHECK, config.DEBUGINFO_DEFAULT, config.CPU_NAME, config.CPU_FEATURES]
+    settings = [
+        config.OPT, config.BOUNDSCHECK, config.DEBUGINFO_DEFAULT, config.CPU_NAME, config.CPU_FEATURES,
+        os.environ.get("TINYGRAD_CNN_SIMD"),
+    ]  # fmt: skip
     versions = [sys.version, platform.machine(), np.__version__, numba.__version__, llvmlite.__version__]
     processor = [llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()]
     digest.update(repr((settings, versions, processor)).encode())

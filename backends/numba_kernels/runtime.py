@@ -67,11 +67,16 @@ def _pointer(typing_context: Any, where: Any) -> Any:
     return types.voidptr(types.int64), generate
 
 
-def device(function: Callable[..., Any] | None = None, /, *, fastmath: bool | set[str] = False) -> Any:
-    """Decorator of a helper that kernels call: compiled into them, not on its own."""
+def device(
+    function: Callable[..., Any] | None = None, /, *, fastmath: bool | set[str] = False, inline: bool = False
+) -> Any:  # fmt: skip
+    """Decorator of a helper that kernels call: compiled into them, not on its own.
+
+    ``inline`` insists on it, for functions of one element: a loop with a call in it does not become vector code.
+    """
     if function is None:
-        return lambda f: device(f, fastmath=fastmath)
-    return njit(fastmath=fastmath, **_FLAGS)(function)
+        return lambda f: device(f, fastmath=fastmath, inline=inline)
+    return njit(fastmath=fastmath, forceinline=inline, **_FLAGS)(function)
 
 
 @device

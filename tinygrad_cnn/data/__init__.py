@@ -1,7 +1,42 @@
-"""Data sets, loaders and transforms."""
+"""Data sets, loaders and transforms of batches.
+
+>>> from tinygrad_cnn.data import Compose, DataLoader, ExpandDims, MNISTMini, ToFloat
+>>> loader = DataLoader(MNISTMini(), 64, shuffle=True, transform=Compose(ToFloat(), ExpandDims(1)))
+>>> images, labels = next(iter(loader))
+>>> images.shape, labels.shape
+((64, 1, 28, 28), (64,))
+"""
 
 from __future__ import annotations
 
+from .cache import user_cache_dir
+from .datasets import DATASETS, MNIST, FashionMNIST, ImageDataset, MNISTMini, load_dataset
 from .idx import read_idx, write_idx
+from .loader import DataLoader, default_collate
+from .tensor_dataset import Dataset, Subset, TensorDataset, random_split
+from .transforms import Compose, ExpandDims, Normalize, OneHot, Pad, ToFloat, Transform
 
-__all__ = ["read_idx", "write_idx"]
+__all__ = [
+    "DATASETS",
+    "MNIST",
+    "Compose",
+    "DataLoader",
+    "Dataset",
+    "ExpandDims",
+    "FashionMNIST",
+    "ImageDataset",
+    "MNISTMini",
+    "Normalize",
+    "OneHot",
+    "Pad",
+    "Subset",
+    "TensorDataset",
+    "ToFloat",
+    "Transform",
+    "default_collate",
+    "load_dataset",
+    "random_split",
+    "read_idx",
+    "user_cache_dir",
+    "write_idx",
+]

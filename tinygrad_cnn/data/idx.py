@@ -15,7 +15,7 @@ import secrets
 import struct
 import zlib
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import IO, Any, cast
 
 import numpy as np
 
@@ -37,7 +37,7 @@ def read_idx(path: str | os.PathLike[str]) -> Array:
         return parse_idx(file, os.fspath(path))
 
 
-def parse_idx(file: BinaryIO, name: str) -> Array:
+def parse_idx(file: IO[bytes], name: str) -> Array:
     """As ``read_idx``, from an open seekable binary file; ``name`` stands for it in messages."""
     try:
         return _parse(_decompressed(file), name)
@@ -87,17 +87,17 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
         raise
 
 
-def _decompressed(file: BinaryIO) -> BinaryIO:
+def _decompressed(file: IO[bytes]) -> IO[bytes]:
     start = file.read(6)
     file.seek(0)
     if start[:2] == b"\x1f\x8b":
-        return cast(BinaryIO, gzip.GzipFile(fileobj=file))
+        return cast(IO[bytes], gzip.GzipFile(fileobj=file))
     if start == b"\xfd7zXZ\x00":
-        return cast(BinaryIO, lzma.LZMAFile(file))
+        return cast(IO[bytes], lzma.LZMAFile(file))
     return file
 
 
-def _parse(stream: BinaryIO, name: str) -> Array:
+def _parse(stream: IO[bytes], name: str) -> Array:
     magic = stream.read(4)
     if len(magic) < 4:
         raise ValueError(f"{name}: expected a 4-byte IDX magic number, received {len(magic)} bytes")
@@ -129,8 +129,9 @@ def _parse(stream: BinaryIO, name: str) -> Array:
     if len(data) != expected:
         problem = "truncated" if len(data) < expected else "trailing bytes"
         received = f"{len(data):,}" if len(data) < expected else "more"
+        kind = dtype.newbyteorder("=").name
         raise ValueError(
-            f"{name}: {problem}: {shape} {dtype.newbyteorder('=').name} values are expected to take "
-            f"{expected:,} bytes, received {received}"
+            f"{name}: {problem}: expected {expected:,} bytes for {kind} values of shape {shape}, "
+            f"received {received}"
         )
     return np.frombuffer(data, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)

@@ -1,1 +1,5 @@
-"""Checkpoints and exchange with other frameworks."""
+"""Files: checkpoints of whole training runs in the safetensors format."""
+
+from .checkpoint import load, save, write_atomically
+
+__all__ = ["load", "save", "write_atomically"]

@@ -1,0 +1,151 @@
+"""NumPy arrays with the hot loops compiled by Numba."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygrad_cnn.backend import Array, DType
+from tinygrad_cnn.geometry import Shape, Window
+
+from .numba_kernels import dispatch, elementwise, loss, memory, norm, optim
+from .numpy_backend import NumpyBackend
+
+BINARY = "add subtract multiply divide maximum minimum".split()
+UNARY = "negative absolute sqrt exp log tanh".split()
+
+
+class NumbaBackend(NumpyBackend):
+    """The reference backend with compiled, parallel kernels where arrays are large enough to gain."""
+
+    name = "numba"
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in BINARY:
+            setattr(self, name, elementwise.bind_binary(name, getattr(self, name)))
+        for name in UNARY:
+            setattr(self, name, elementwise.bind_unary(name, getattr(self, name)))
+        for name in ("sigmoid", "erf", "relu"):
+            setattr(self, name, elementwise.bind_unary(name, getattr(super(), name)))
+        self.relu_grad = elementwise.bind_binary("relu_grad", super().relu_grad)  # type: ignore[method-assign]
+
+    def empty(self, shape: Shape, dtype: DType) -> Array:
+        return memory.empty(shape, dtype)
+
+    def owns(self, a: Array) -> bool:
+        """Arrays of the memory pool hang on a lease of a whole block."""
+        return (memory.is_whole(a) and bool(a.flags.writeable)) or super().owns(a)
+
+    # -- matrix products and convolution (numba_kernels/dispatch.py says which algorithm) ------------
+    def matmul(self, a: Array, b: Array) -> Array:
+        return dispatch.matmul(a, b)
+
+    def linear(self, x: Array, w: Array, bias: Array | None) -> Array:
+        return dispatch.linear(x, w, bias)
+
+    def conv(self, x: Array, w: Array, bias: Array | None, window: Window, groups: int) -> Array:
+        return dispatch.conv(x, w, bias, window, groups)
+
+    def conv_input_grad(
+        self, gy: Array, w: Array, shape: Shape, window: Window, groups: int
+    ) -> Array:
+        return dispatch.conv_input_grad(gy, w, shape, window, groups)
+
+    def conv_weight_grad(
+        self, x: Array, gy: Array, shape: Shape, window: Window, groups: int
+    ) -> Array:
+        return dispatch.conv_weight_grad(x, gy, shape, window, groups)
+
+    def where(self, condition: Array, a: Array | float, b: Array | float) -> Array:
+        if type(condition) is np.ndarray and condition.size >= elementwise.LARGE:
+            z = elementwise.where(condition, a, b)
+            if z is not None:
+                return z
+        return np.where(condition, a, b)
+
+    def memory_report(self) -> dict[str, Any]:
+        """Bytes ``in_use``, ``pooled``, ``peak``, ``limit`` and ``classes`` of the memory pool."""
+        return memory.pool.report()
+
+    # -- batch norm ---------------------------------------------------------------------------------
+    def batch_norm_stats(self, x: Array) -> tuple[Array, Array]:
+        return norm.stats(x) if norm.accepts(x) else super().batch_norm_stats(x)
+
+    def batch_norm(
+        self, x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None, eps: float
+    ) -> Array:  # fmt: skip
+        if norm.accepts(x):
+            return norm.forward(x, mean, var, weight, bias, eps, None, False)
+        return super().batch_norm(x, mean, var, weight, bias, eps)
+
+    def batch_norm_grad(
+        self, gy: Array, x: Array, mean: Array, var: Array, weight: Array | None, eps: float
+    ) -> tuple[Array, Array, Array]:  # fmt: skip
+        if norm.accepts(x) and gy.dtype == x.dtype:
+            return norm.backward(gy, x, None, mean, var, weight, eps, False)[:3]
+        return super().batch_norm_grad(gy, x, mean, var, weight, eps)
+
+    def batch_norm_relu(
+        self, x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None, eps: float,
+        residual: Array | None,
+    ) -> Array:  # fmt: skip
+        """relu(batch_norm(x) + residual) in one pass."""
+        if norm.accepts(x) and (residual is None or residual.dtype == x.dtype):
+            return norm.forward(x, mean, var, weight, bias, eps, residual, True)
+        y = self.batch_norm(x, mean, var, weight, bias, eps)
+        return self.relu(y if residual is None else self.add(y, residual))
+
+    def batch_norm_relu_grad(
+        self, gy: Array, y: Array, x: Array, mean: Array, var: Array, weight: Array | None, eps: float,
+        residual: bool,
+    ) -> tuple[Array, Array, Array, Array | None]:  # fmt: skip
+        """(gx, gweight, gbias, gresidual or None) of ``batch_norm_relu`` with result y, in training mode."""
+        if norm.accepts(x) and gy.dtype == x.dtype:
+            return norm.backward(gy, x, y, mean, var, weight, eps, residual)
+        g = self.relu_grad(gy, y)
+        return (*self.batch_norm_grad(g, x, mean, var, weight, eps), g if residual else None)
+
+    # -- softmax and its cross-entropy ------------------------------------------------------------
+    def softmax(self, x: Array, axis: int) -> Array:
+        if axis in (-1, x.ndim - 1) and loss.is_rows(x):
+            return loss.softmax(loss.softmax_rows, x)
+        return super().softmax(x, axis)
+
+    def log_softmax(self, x: Array, axis: int) -> Array:
+        if axis in (-1, x.ndim - 1) and loss.is_rows(x):
+            return loss.softmax(loss.log_softmax_rows, x)
+        return super().log_softmax(x, axis)
+
+    def cross_entropy(self, logits: Array, target: Array) -> tuple[Array, Array]:
+        if loss.is_rows(logits):
+            return loss.cross_entropy(logits, np.ascontiguousarray(target, np.int64))
+        return super().cross_entropy(logits, target)
+
+    def cross_entropy_grad(self, g: Array, probabilities: Array, target: Array) -> Array:
+        if loss.is_rows(probabilities) and g.dtype == np.float32:
+            classes = np.ascontiguousarray(target, np.int64)
+            return loss.cross_entropy_grad(np.ascontiguousarray(g), probabilities, classes)
+        return super().cross_entropy_grad(g, probabilities, target)
+
+    # -- optimiser steps ----------------------------------------------------------------------------
+    def sgd_step(
+        self, params: Sequence[Array], grads: Sequence[Array], momenta: Sequence[Array] | None,
+        lr: float, momentum: float, dampening: float, weight_decay: float, nesterov: bool, first: bool,
+    ) -> None:  # fmt: skip
+        settings = (lr, momentum, dampening, weight_decay, nesterov, first)
+        left = optim.sgd_step(params, grads, momenta, *settings)
+        if left:
+            lists = [None if a is None else [a[i] for i in left] for a in (params, grads, momenta)]
+            super().sgd_step(*lists, *settings)  # type: ignore[arg-type]
+
+    def adam_step(
+        self, params: Sequence[Array], grads: Sequence[Array], m: Sequence[Array], v: Sequence[Array],
+        lr: float, betas: tuple[float, float], eps: float, weight_decay: float, decoupled: bool, step: int,
+    ) -> None:  # fmt: skip
+        settings = (lr, betas, eps, weight_decay, decoupled, step)
+        left = optim.adam_step(params, grads, m, v, *settings)
+        if left:
+            super().adam_step(*([a[i] for i in left] for a in (params, grads, m, v)), *settings)

@@ -1,0 +1,332 @@
+"""Direct convolution: every kernel, stride, padding, dilation and group count, in three directions.
+
+No im2col. Pixels of the output are the rows of a matrix product, the input channels under a kernel
+position its inner dimension, and both are found through lists of addresses (``conv_plan``):
+
+    for each chunk (some images, or a band of rows of one):
+        copy its input to a padded scratch image, in the cache, channels last      (unless it is already so)
+        for each job (1 forward, stride² for an input gradient), group, panel of output channels:
+            for each MR pixels:  one call of the micro-kernel
+
+The weight gradient runs the other micro-kernel: rows are input channels under a tap, and the inner
+dimension is the pixels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygrad_cnn.geometry import Shape, Window
+
+from .conv_plan import Plan, Source, correlation_plan, weight_plan
+from .layout import copy_padded, copy_window, pack_panels
+from .memory import empty
+from .microkernel import (
+    ACCUMULATE,
+    MAX_ROWS,
+    RELU,
+    TILE_ROWS,
+    call_columns,
+    call_rows,
+    columns_kernel,
+    panel_vectors,
+    rows_kernel,
+)
+from .runtime import address, device, kernel, max_workers
+from .simd import BYTES, WIDTH, load, load_f32, load_i64, store, store_f32, store_i64, unpack
+
+SCRATCH_HEAD = 2 * MAX_ROWS * 8  # bytes: the row lists of a tile at the edge
+PANEL_BYTES = 256 * 1024  # of packed weights that one pass over a chunk reads
+
+
+@device
+def _tail(lists, tail, first, count, mr):
+    """The row list ``lists`` from ``first`` on, ``count`` < mr long, continued by its last entry."""
+    for i in range(mr):
+        store_i64(tail + 8 * i, load_i64(lists + 8 * (first + min(i, count - 1))))
+
+
+@device
+def _pixels_times_panel(
+    entry, mr, pixels, base, a_rows, c_rows, tail, taps, n_taps, run, panel, out, lanes, mode, bias
+):
+    """All pixels of a chunk times one panel of weights."""
+    whole = pixels // mr * mr
+    for m in range(0, whole, mr):
+        call_rows(
+            entry,
+            base,
+            a_rows + 8 * m,
+            taps,
+            n_taps,
+            run,
+            panel,
+            out,
+            c_rows + 8 * m,
+            lanes,
+            mode,
+            bias,
+        )
+    if whole < pixels:
+        _tail(a_rows, tail, whole, pixels - whole, mr)
+        _tail(c_rows, tail + 8 * mr, whole, pixels - whole, mr)
+        call_rows(
+            entry, base, tail, taps, n_taps, run, panel, out, tail + 8 * mr, lanes, mode, bias
+        )
+
+
+@kernel
+def correlate(
+    chunk, worker, plan, jobs, x, out, packed, bias, mode, scratch, scratch_bytes, wide, narrow
+):
+    """One chunk of a convolution or input gradient by ``conv_plan.Plan`` (its table and jobs).
+
+    ``wide`` and ``narrow`` are the micro-kernels of the full panels and of the last one.
+    """
+    (
+        n,
+        images,
+        bands,
+        band,
+        copies,
+        s_n,
+        s_h,
+        s_w,
+        s_c,
+        h,
+        w,
+        channels,
+        row,
+        row_step,
+        rows,
+        column,
+        columns,
+        pitch,
+        groups,
+        c_group,
+        o_group,
+        nr,
+        o_n,
+        o_band,
+        n_jobs,
+        mr_wide,
+        mr_narrow,
+    ) = unpack(plan, 27)
+    first, at_band = chunk // bands * images, chunk % bands
+    count = min(images, n - first)
+    tail = scratch + worker * scratch_bytes
+    base = x + first * s_n + at_band * row_step * s_h
+    if copies:
+        base = tail + SCRATCH_HEAD
+        for i in range(count):
+            copy_window(
+                base + i * rows * columns * pitch,
+                pitch,
+                rows,
+                columns,
+                x + (first + i) * s_n,
+                s_h,
+                s_w,
+                s_c,
+                h,
+                w,
+                channels,
+                row + at_band * row_step,
+                column,
+            )
+    target = out + first * o_n + at_band * o_band
+    for job in range(n_jobs):
+        a_rows, c_rows, height, width, taps, n_taps, run, offset = unpack(jobs + 64 * job, 8)
+        pixels = count * min(band, height - at_band * band) * width
+        if pixels <= 0:
+            continue
+        together = max(1, PANEL_BYTES // (run * nr * 4))
+        for group in range(groups):
+            padded = -(-o_group // WIDTH) * WIDTH
+            matrix = packed + offset + group * n_taps * run * padded * 4
+            for t in range(0, n_taps, together):
+                now = min(together, n_taps - t)
+                flags = (mode if t + now == n_taps else mode & ~RELU) | (ACCUMULATE if t else 0)
+                for o in range(0, o_group, nr):
+                    vectors = min(nr, padded - o)
+                    panel = matrix + (o * n_taps + t * vectors) * run * 4
+                    lanes = min(o_group - o - vectors + WIDTH, WIDTH)
+                    place = 4 * (group * o_group + o)
+                    _pixels_times_panel(
+                        wide if vectors == nr else narrow, mr_wide if vectors == nr else mr_narrow, pixels,
+                        base + 4 * group * c_group, a_rows, c_rows, tail, taps + 8 * t, now, run, panel,
+                        target + place, lanes, flags, bias + place if bias and t == 0 else 0,
+                    )  # fmt: skip
+
+
+def pack(plan: Plan, w: Any, columns: int, n_step: int, group_step: int, groups: int) -> Any:
+    """The weights as the panels of every job, group after group."""
+    vectors = panel_vectors(columns)
+    total = sum(k.size for k in plan.k_lists) * groups * sum(vectors) * WIDTH
+    packed = empty((total,), np.float32)
+    at = address(packed)
+    for k_list in plan.k_lists:
+        pack_panels(groups * len(vectors), at, address(w), address(k_list), k_list.size, n_step,
+                    columns, vectors[0] * WIDTH, len(vectors), group_step)  # fmt: skip
+        at += k_list.size * groups * sum(vectors) * WIDTH * 4
+    return packed
+
+
+def _entries(columns: int) -> tuple[int, int]:
+    """Addresses of the micro-kernels for the full panels and the last."""
+    vectors = panel_vectors(columns)
+    wide, narrow = vectors[0], vectors[-1]
+    return (
+        rows_kernel(TILE_ROWS[wide - 1], wide).load(),
+        rows_kernel(TILE_ROWS[narrow - 1], narrow).load(),
+    )
+
+
+def channels_last(shape: Shape) -> Any:
+    """A new float32 array of logical shape (N, C, H, W) that lies in memory as N, H, W, C."""
+    n, c, h, w = shape
+    return empty(shape, np.float32, (h * w * c * 4, 4, w * c * 4, c * 4))
+
+
+def _run(plan: Plan, x: Any, out: Any, packed: Any, columns: int, bias: Any, mode: int) -> None:
+    scratch = empty((plan.scratch_bytes * max_workers() // 4 + 16,), np.float32)
+    correlate(plan.chunks, address(plan.table), address(plan.jobs), address(x), address(out),
+              address(packed), 0 if bias is None else address(bias), mode, address(scratch),
+              plan.scratch_bytes, *_entries(columns))  # fmt: skip
+
+
+def conv(
+    x: Any, w: Any, bias: Any, window: Window, groups: int, relu: bool = False, into: Any = None
+) -> Any:
+    """y = conv(x, w) + bias: (N, C, H, W), (O, C/groups, I, J) -> (N, O, P, Q).
+
+    ``relu`` applies max(·, 0); with ``into`` (unit stride along O) y is added to that array, bias and all.
+    """
+    shape = (x.shape[0], w.shape[0], *window.output(x.shape[2:]))
+    y = channels_last(shape) if into is None else into
+    plan = correlation_plan(
+        Source(x.shape, x.strides), Source(y.shape, y.strides), w.strides, window, groups, False
+    )
+    columns = w.shape[0] // groups
+    packed = pack(plan, w, columns, w.strides[0], columns * w.strides[0], groups)
+    if into is not None and bias is not None:
+        y += bias[:, None, None]
+        bias = None
+    mode = (RELU if relu else 0) | (ACCUMULATE if into is not None else 0)
+    _run(plan, x, y, packed, columns, bias if bias is None else np.ascontiguousarray(bias), mode)
+    return y
+
+
+def conv_input_grad(
+    gy: Any, w: Any, shape: Shape, window: Window, groups: int, into: Any = None
+) -> Any:
+    """gx of shape ``shape``, (N, C, H, W); with ``into`` (channels last) it is added to that array instead."""
+    gx = channels_last(shape) if into is None else into
+    plan = correlation_plan(
+        Source(gy.shape, gy.strides), Source(gx.shape, gx.strides), w.strides, window, groups, True
+    )
+    if into is None and not plan.complete:
+        gx.fill(0)
+    if plan.chunks:
+        columns = shape[1] // groups
+        packed = pack(plan, w, columns, w.strides[1], w.shape[0] // groups * w.strides[0], groups)
+        _run(plan, gy, gx, packed, columns, None, ACCUMULATE if into is not None else 0)
+    return gx
+
+
+# -- the weight gradient ----------------------------------------------------------------------------
+
+
+@device
+def _panel_times_run(
+    entry, mr, base, pixels, count, panel, nr, target, taps, n_taps, run, run_rows, accumulate
+):
+    """target[tap][row][nr] (+)= Σ_pixels x[pixel + tap, row] · panel[pixel], all taps and rows."""
+    for t in range(n_taps):
+        start, to = base + load_i64(taps + 8 * t), target + t * run_rows * nr * 4
+        for r in range(0, run, mr):
+            call_columns(entry, start + 4 * r, pixels, count, panel, 4 * nr, to + 4 * nr * r, 4 * nr, mr,
+                         WIDTH, accumulate)  # fmt: skip
+
+
+@kernel
+def weight_partials(chunk, worker, plan, x, gy, partials, scratch, scratch_bytes, wide, narrow):
+    """Partial weight gradients: chunk = (split of the units of pixels) × (share of the panels).
+
+    The splits are added up by ``weight_sum``; they depend on the shapes only, so the sum has the same
+    bits for any number of threads. partials[split][group][panel][tap][row of the run][column].
+    """
+    (n, images, bands, band, s_n, s_h, s_w, s_c, h, w, channels, row, row_step, rows, column, columns,
+     pitch, height, width, g_n, g_o, g_p, g_q, c_group, o_group, nr, per_group, panels, units, splits,
+     shares, pixels, taps, n_taps, run, run_rows, mr_wide, mr_narrow, partial_bytes, panel_bytes
+     ) = unpack(plan, 40)  # fmt: skip
+    split, share = chunk // shares, chunk % shares
+    panel = scratch + worker * scratch_bytes
+    base = panel + panel_bytes
+    image_bytes = rows * columns * pitch
+    padded = -(-o_group // WIDTH) * WIDTH
+    unit_first = units * split // splits
+    for unit in range(unit_first, units * (split + 1) // splits):
+        first, at_band = unit // bands * images, unit % bands
+        count, high = min(images, n - first), min(band, height - at_band * band)
+        for i in range(count):
+            copy_window(base + i * image_bytes, pitch, rows, columns, x + (first + i) * s_n, s_h, s_w,
+                        s_c, h, w, channels, row + at_band * row_step, column)  # fmt: skip
+        for index in range(panels * share // shares, panels * (share + 1) // shares):
+            group, o = index // per_group, index % per_group * nr
+            vectors = min(nr, padded - o)
+            for i in range(count):
+                for p in range(high):
+                    at = gy + (first + i) * g_n + (at_band * band + p) * g_p
+                    copy_padded(panel + (i * high + p) * width * vectors * 4, 4 * vectors,
+                                at + (group * o_group + o) * g_o, g_q, g_o, width,
+                                min(vectors, o_group - o))  # fmt: skip
+            matrix = partials + split * partial_bytes
+            matrix += (group * padded + o) * n_taps * run_rows * 4
+            _panel_times_run(
+                wide if vectors == nr else narrow, mr_wide if vectors == nr else mr_narrow,
+                base + 4 * group * c_group, pixels, count * high * width, panel, vectors, matrix,
+                taps, n_taps, run, run_rows, unit > unit_first,
+            )  # fmt: skip
+
+
+@kernel
+def weight_sum(chunk, worker, plan, partials, gw, k_list, n_step, group_step):
+    """gw[group·group_step + k_list[k] + o·n_step] = Σ_splits partials: one tap of one panel a chunk."""
+    (c_group, o_group, nr, per_group, panels, units, splits, shares, pixels, taps, n_taps, run,
+     run_rows, mr_wide, mr_narrow, partial_bytes, panel_bytes) = unpack(plan + 8 * 23, 17)  # fmt: skip
+    index, tap = chunk // n_taps, chunk % n_taps
+    group, o = index // per_group, index % per_group * nr
+    padded = -(-o_group // WIDTH) * WIDTH
+    width = min(nr, padded - o)
+    start = partials + ((group * padded + o) * n_taps + tap * width) * run_rows * 4
+    for r in range(run):
+        line = start + r * width * 4
+        for v in range(0, 4 * width, BYTES):
+            total = load(line + v)
+            for split in range(1, splits):
+                total = total + load(line + v + split * partial_bytes)
+            store(line + v, total)
+        to = gw + group * group_step + load_i64(k_list + 8 * (tap * run + r)) + o * n_step
+        for lane in range(min(width, o_group - o)):
+            store_f32(to + lane * n_step, load_f32(line + 4 * lane))
+
+
+def conv_weight_grad(x: Any, gy: Any, shape: Shape, window: Window, groups: int) -> Any:
+    """gw of shape ``shape``, (O, C/groups, I, J): Σ over images and pixels of gy · x under each tap."""
+    gw = empty(shape, np.float32)
+    plan = weight_plan(
+        Source(x.shape, x.strides), Source(gy.shape, gy.strides), shape, gw.strides, window, groups
+    )
+    columns = shape[0] // groups
+    vectors = panel_vectors(columns)
+    partials = empty((plan.partial_bytes * plan.splits // 4,), np.float32)
+    scratch = empty((plan.scratch_bytes * max_workers() // 4 + 16,), np.float32)
+    entries = [columns_kernel(m, v).load() for m, v in zip(plan.mr, (vectors[0], vectors[-1]))]
+    weight_partials(plan.chunks, address(plan.table), address(x), address(gy), address(partials),
+                    address(scratch), plan.scratch_bytes, *entries)  # fmt: skip
+    weight_sum(plan.sums, address(plan.table), address(partials), address(gw), address(plan.k_list),
+               gw.strides[0], columns * gw.strides[0])  # fmt: skip
+    return gw

@@ -1,0 +1,265 @@
+"""Which algorithm runs: the one table of the convolution and matrix-product kernels.
+
+``ROUTES`` lists, for each operation, the algorithms from the most special to the general one, each with
+the condition under which it is taken and the reason with what was measured. ``explain`` tells which
+one a shape gets, and the same choice is what runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinygrad_cnn.geometry import Shape, Window
+
+from ..numpy_backend import NumpyBackend
+from . import conv_direct, gemm
+
+_reference = NumpyBackend()
+_algorithm = "auto"
+
+
+class Geometry(NamedTuple):
+    """A 2-D convolution: x (n, c, h, w), weight (o, c/groups, I, J), y (n, o, p, q)."""
+
+    n: int
+    c: int
+    h: int
+    w: int
+    o: int
+    p: int
+    q: int
+    window: Window
+    groups: int
+
+
+class Route(NamedTuple):
+    """An algorithm, when it is taken, and why."""
+
+    name: str
+    applies: Callable[[Geometry], bool]
+    run: Callable[..., Any]
+    why: str
+
+
+def _always(g: Geometry) -> bool:
+    return True
+
+
+ROUTES: dict[str, list[Route]] = {
+    "conv": [
+        Route("direct", _always, conv_direct.conv, "any shape: pixels × channels under each tap"),
+    ],
+    "conv_input_grad": [
+        Route(
+            "phases",
+            _always,
+            conv_direct.conv_input_grad,
+            "any shape: one dense correlation for each remainder modulo the stride",
+        ),
+    ],
+    "conv_weight_grad": [
+        Route(
+            "direct",
+            _always,
+            conv_direct.conv_weight_grad,
+            "any shape: channels under a tap × pixels, in a fixed number of partial sums",
+        ),
+    ],
+}
+
+
+def set_conv_algorithm(name: str) -> None:
+    """ "auto" takes the fastest algorithm; "direct" never Winograd, whose rounding error is larger."""
+    global _algorithm
+    if name not in ("auto", "direct"):
+        raise ValueError(f'set_conv_algorithm: expected "auto" or "direct", received {name!r}')
+    _algorithm = name
+    _choose.cache_clear()
+
+
+def get_conv_algorithm() -> str:
+    """What ``set_conv_algorithm`` was last given."""
+    return _algorithm
+
+
+@lru_cache(maxsize=2048)
+def _choose(op: str, geometry: Geometry) -> Route:
+    return next(
+        route
+        for route in ROUTES[op]
+        if route.applies(geometry) and (_algorithm == "auto" or "Winograd" not in route.name)
+    )
+
+
+def _fast(*arrays: Any) -> bool:
+    """Whether the compiled kernels can take these arrays: float32, nothing empty."""
+    return all(a is None or (a.dtype == np.float32 and a.size) for a in arrays)
+
+
+def _lift(window: Window) -> Window:
+    """A 1-D window as a 2-D one of height 1."""
+    return Window(
+        (1, *window.kernel), (1, *window.stride), ((0, 0), *window.padding), (1, *window.dilation)
+    )
+
+
+def conv(x: Any, w: Any, bias: Any, window: Window, groups: int) -> Any:
+    """See ``tinygrad_cnn.backend.Backend.conv``."""
+    if not _fast(x, w, bias):
+        return _reference.conv(x, w, bias, window, groups)
+    if x.ndim == 3:
+        return conv(x[:, :, None], w[:, :, None], bias, _lift(window), groups)[:, :, 0]
+    if x.ndim == 5:
+        return _conv_3d(x, w, bias, window, groups)
+    geometry = Geometry(*x.shape, w.shape[0], *window.output(x.shape[2:]), window, groups)
+    return _choose("conv", geometry).run(x, w, bias, window, groups)
+
+
+def conv_input_grad(
+    gy: Any, w: Any, shape: Shape, window: Window, groups: int, into: Any = None
+) -> Any:
+    """See ``tinygrad_cnn.backend.Backend.conv_input_grad``; with ``into`` the result is added to it."""
+    if not _fast(gy, w, into) or 0 in shape:
+        gx = _reference.conv_input_grad(gy, w, shape, window, groups)
+        return gx if into is None else np.add(into, gx, out=into)
+    if gy.ndim == 3:
+        lifted = None if into is None else into[:, :, None]
+        at = (*shape[:2], 1, shape[2])
+        return conv_input_grad(gy[:, :, None], w[:, :, None], at, _lift(window), groups, lifted)[
+            :, :, 0
+        ]
+    if gy.ndim == 5:
+        return _conv_input_grad_3d(gy, w, shape, window, groups, into)
+    geometry = Geometry(*shape, w.shape[0], *gy.shape[2:], window, groups)
+    if into is not None and into.strides[1] != 4:
+        into += conv_input_grad(gy, w, shape, window, groups)
+        return into
+    return _choose("conv_input_grad", geometry).run(gy, w, shape, window, groups, into)
+
+
+def conv_weight_grad(x: Any, gy: Any, shape: Shape, window: Window, groups: int) -> Any:
+    """See ``tinygrad_cnn.backend.Backend.conv_weight_grad``."""
+    if not _fast(x, gy) or 0 in shape:
+        return _reference.conv_weight_grad(x, gy, shape, window, groups)
+    if x.ndim == 3:
+        at = (*shape[:2], 1, shape[2])
+        return conv_weight_grad(x[:, :, None], gy[:, :, None], at, _lift(window), groups)[:, :, 0]
+    if x.ndim == 5:
+        return _conv_weight_grad_3d(x, gy, shape, window, groups)
+    geometry = Geometry(*x.shape, shape[0], *gy.shape[2:], window, groups)
+    return _choose("conv_weight_grad", geometry).run(x, gy, shape, window, groups)
+
+
+# -- three dimensions: a 2-D convolution for each kernel depth, added up --------------------------------
+
+
+def _depths(window: Window, inputs: int, outputs: int) -> list[tuple[int, slice, slice]]:
+    """(kernel depth, input depths, output depths) that belong together, output depths clipped."""
+    (k, *_), (s, *_), ((lo, _), *_), (d, *_) = window
+    found = []
+    for i in range(k):
+        first = max(0, -(-(lo - i * d) // s))
+        count = min(outputs, (inputs - 1 + lo - i * d) // s + 1) - first
+        if count > 0:
+            start = first * s + i * d - lo
+            found.append(
+                (i, slice(start, start + (count - 1) * s + 1, s), slice(first, first + count))
+            )
+    return found
+
+
+def _flat(window: Window) -> Window:
+    """A 3-D window without its depth."""
+    return Window(*(tuple(field[1:]) for field in window))
+
+
+def _by_depth(a: Any, n: int) -> Any:
+    """Image n of (N, C, D, H, W) as a batch of its depths, (D, C, H, W)."""
+    return a[n].transpose(1, 0, 2, 3)
+
+
+def _volume(shape: Shape) -> Any:
+    """Zeros of logical shape (N, C, D, H, W) with channels last in memory."""
+    n, c, *sizes = shape
+    return np.zeros((n, *sizes, c), np.float32).transpose(0, 4, 1, 2, 3)
+
+
+def _conv_3d(x: Any, w: Any, bias: Any, window: Window, groups: int) -> Any:
+    y = _volume((len(x), len(w), *window.output(x.shape[2:])))
+    if bias is not None:
+        y += bias[:, None, None, None]
+    for i, inputs, outputs in _depths(window, x.shape[2], y.shape[2]):
+        for n in range(len(x)):
+            conv_direct.conv(_by_depth(x, n)[inputs], w[:, :, i], None, _flat(window), groups,
+                             into=_by_depth(y, n)[outputs])  # fmt: skip
+    return y
+
+
+def _conv_input_grad_3d(
+    gy: Any, w: Any, shape: Shape, window: Window, groups: int, into: Any
+) -> Any:
+    gx = _volume(shape)
+    for i, inputs, outputs in _depths(window, shape[2], gy.shape[2]):
+        for n in range(shape[0]):
+            target = _by_depth(gx, n)[inputs]
+            conv_direct.conv_input_grad(_by_depth(gy, n)[outputs], w[:, :, i], target.shape, _flat(window),
+                                        groups, into=target)  # fmt: skip
+    return gx if into is None else np.add(into, gx, out=into)
+
+
+def _conv_weight_grad_3d(x: Any, gy: Any, shape: Shape, window: Window, groups: int) -> Any:
+    gw = np.zeros(shape, np.float32)
+    for i, inputs, outputs in _depths(window, x.shape[2], gy.shape[2]):
+        for n in range(len(x)):
+            gw[:, :, i] += conv_direct.conv_weight_grad(
+                _by_depth(x, n)[inputs],
+                _by_depth(gy, n)[outputs],
+                gw[:, :, i].shape,
+                _flat(window),
+                groups,
+            )
+    return gw
+
+
+# -- matrix products --------------------------------------------------------------------------------------
+
+
+def matmul(a: Any, b: Any) -> Any:
+    """See ``tinygrad_cnn.backend.Backend.matmul``."""
+    if a.dtype != np.float32 or b.dtype != np.float32:
+        return _reference.matmul(a, b)
+    return gemm.matmul(a, b)
+
+
+def linear(x: Any, w: Any, bias: Any) -> Any:
+    """See ``tinygrad_cnn.backend.Backend.linear``: x (…, K) · w (N, K)ᵀ + bias (N,)."""
+    if not _fast(x, w, bias):
+        y = _reference.matmul(x if x.ndim > 1 else x[None], w.T)
+        y = y if x.ndim > 1 else y[0]
+        return y if bias is None else y + bias
+    return gemm.linear(x, w, bias)
+
+
+# -- what will run, in words ----------------------------------------------------------------------------
+
+
+def explain(op: str, x_shape: Shape, w_shape: Shape, window: Window, groups: int = 1) -> str:
+    """Which algorithm a 2-D float32 convolution gets and why, one line for each direction asked.
+
+    ``op`` is "conv", "conv_input_grad", "conv_weight_grad", or "conv2d" for all three.
+    """
+    geometry = Geometry(*x_shape, w_shape[0], *window.output(x_shape[2:]), window, groups)
+    ops = list(ROUTES) if op == "conv2d" else [op]
+    lines = []
+    for name in ops:
+        if name not in ROUTES:
+            raise ValueError(
+                f"explain: expected conv2d or one of {', '.join(ROUTES)}, received {op!r}"
+            )
+        route = _choose(name, geometry)
+        lines.append(f"{name}: {route.name} ({route.why})")
+    return "\n".join(lines)

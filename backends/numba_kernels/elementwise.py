@@ -1,0 +1,297 @@
+"""Elementwise operations on large arrays, at the speed of memory.
+
+An operation runs here when its result has at least ``LARGE`` elements, everything is float32 (or float64, for arithmetic) and
+memory can be walked as one run: operands of the same dense memory order, or one of them a scalar or varying along
+one axis only (a bias along the channels). All else goes to the NumPy function, whose result is the definition.
+
+Three loops serve every operation of two operands: ``flat`` (both run along), ``periodic`` (the short one repeats every
+few elements: scalars, channels that are innermost in memory) and ``planes`` (it is constant over long runs: channels
+of N, C, H, W memory). Each combination that occurs is one small kernel, compiled when first needed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from .access import get8, get32, get64, put32, put64
+from .memory import empty
+from .order import dense_strides, order, split, varying_axis
+from .polynomials import erf32, exp32, log32, sigmoid32, tanh32
+from .runtime import Kernel, address, device, kernel_of
+
+LARGE = 32768  # elements: below it NumPy has finished before the threads have started
+CHUNK = 16384
+PERIOD = 512  # a repeated operand is tiled to at least this many elements
+RUN = 32  # elements a channel must be constant for to be worth a loop of its own
+
+Ufunc = Callable[..., Any]
+_ACCESS = {"float32": (get32, put32, 4), "float64": (get64, put64, 8)}
+_FLOATS = {np.dtype(np.float32): "float32", np.dtype(np.float64): "float64"}
+
+
+# ---------------------------------------------------------------------------------------------
+# The operations on one element; zero is typed, so that float32 stays float32
+# ---------------------------------------------------------------------------------------------
+def _element(name: str, dtype: str) -> Any:
+    """The compiled-in function of one element for an operation."""
+    zero = np.dtype(dtype).type(0)
+    table: dict[str, Callable[..., Any]] = {
+        "add": lambda a, b: a + b,
+        "subtract": lambda a, b: a - b,
+        "multiply": lambda a, b: a * b,
+        "divide": lambda a, b: a / b,
+        "maximum": lambda a, b: a if a > b or a != a else b,
+        "minimum": lambda a, b: a if a < b or a != a else b,
+        "relu_grad": lambda g, y: g if y > zero else zero,
+        "relu": lambda a: zero if a < zero else a,
+        "negative": lambda a: -a,
+        "absolute": lambda a: abs(a),
+        "sqrt": lambda a: math.sqrt(a),
+    }
+    return device(table[name], inline=True) if name in table else _POLYNOMIALS[name]
+
+
+_POLYNOMIALS = {"exp": exp32, "log": log32, "tanh": tanh32, "sigmoid": sigmoid32, "erf": erf32}
+UNARY = {
+    "float32": {"relu", "negative", "absolute", "sqrt", *_POLYNOMIALS},
+    "float64": {"relu", "negative", "absolute", "sqrt"},
+}
+
+
+# ---------------------------------------------------------------------------------------------
+# Kernels
+# ---------------------------------------------------------------------------------------------
+@cache
+def unary_kernel(name: str, dtype: str) -> Kernel:
+    """y[i] = f(x[i])."""
+    f = _element(name, dtype)
+    get, put, _ = _ACCESS[dtype]
+
+    def run(chunk: int, worker: int, x: int, y: int, n: int) -> None:
+        start = chunk * CHUNK
+        for i in range(start, min(n, start + CHUNK)):
+            put(y, i, f(get(x, i)))
+
+    return kernel_of(run, f"{name}_{dtype}", False)
+
+
+@cache
+def flat_kernel(name: str, dtype: str) -> Kernel:
+    """z[i] = f(x[i], y[i])."""
+    f = _element(name, dtype)
+    get, put, _ = _ACCESS[dtype]
+
+    def run(chunk: int, worker: int, x: int, y: int, z: int, n: int) -> None:
+        start = chunk * CHUNK
+        for i in range(start, min(n, start + CHUNK)):
+            put(z, i, f(get(x, i), get(y, i)))
+
+    return kernel_of(run, f"{name}_{dtype}", False)
+
+
+@cache
+def periodic_kernel(name: str, dtype: str, short_first: bool) -> Kernel:
+    """z[i] = f(x[i], y[i mod period]), or f(y, x) when the short operand comes first; chunks of ``step`` elements,
+    a multiple of the period."""
+    f = _element(name, dtype)
+    get, put, size = _ACCESS[dtype]
+
+    def run(chunk: int, worker: int, x: int, y: int, z: int, n: int, period: int, step: int) -> None:
+        for start in range(chunk * step, min(n, (chunk + 1) * step), period):
+            a, c = x + size * start, z + size * start
+            for i in range(min(period, n - start)):
+                if short_first:
+                    put(c, i, f(get(y, i), get(a, i)))
+                else:
+                    put(c, i, f(get(a, i), get(y, i)))
+
+    return kernel_of(run, f"{name}_periodic{int(short_first)}_{dtype}", False)
+
+
+@cache
+def planes_kernel(name: str, dtype: str, short_first: bool) -> Kernel:
+    """z[p, i] = f(x[p, i], y[p mod channels]) for planes p of ``inner`` elements, ``step`` of them a chunk."""
+    f = _element(name, dtype)
+    get, put, size = _ACCESS[dtype]
+
+    def run(
+        chunk: int, worker: int, x: int, y: int, z: int, planes: int, channels: int, inner: int, step: int
+    ) -> None:  # fmt: skip
+        for p in range(chunk * step, min(planes, (chunk + 1) * step)):
+            b = get(y, p % channels)
+            a, c = x + size * p * inner, z + size * p * inner
+            for i in range(inner):
+                if short_first:
+                    put(c, i, f(b, get(a, i)))
+                else:
+                    put(c, i, f(get(a, i), b))
+
+    return kernel_of(run, f"{name}_planes{int(short_first)}_{dtype}", False)
+
+
+@cache
+def where_kernel(a_moves: bool, b_moves: bool) -> Kernel:
+    """z[i] = a[i] if c[i] else b[i] for float32; an operand that does not move is one number."""
+
+    def run(chunk: int, worker: int, c: int, a: int, b: int, z: int, n: int) -> None:
+        start = chunk * CHUNK
+        for i in range(start, min(n, start + CHUNK)):
+            u = get32(a, i if a_moves else 0)
+            v = get32(b, i if b_moves else 0)
+            put32(z, i, u if get8(c, i) != 0 else v)
+
+    return kernel_of(run, f"where{int(a_moves)}{int(b_moves)}", False)
+
+
+# ---------------------------------------------------------------------------------------------
+# Choosing a loop
+# ---------------------------------------------------------------------------------------------
+def _overlaps(a: Any, start: int, nbytes: int) -> bool:
+    """Whether a dense array's memory meets another run without being the same run."""
+    mine = address(a)
+    return mine != start and mine < start + nbytes and start < mine + a.nbytes
+
+
+def _result(a: Any, axes: Any, out: Any, others: tuple[Any, ...]) -> Any:
+    """The array to write: ``out`` when it is like ``a`` and apart from the operands, None when it is not usable."""
+    if out is None:
+        return empty(a.shape, a.dtype, dense_strides(a.shape, axes, a.itemsize))
+    if out.shape != a.shape or out.dtype != a.dtype or not out.flags.writeable:
+        return None
+    if order(out.shape, out.strides, out.itemsize) != axes:
+        return None
+    start, nbytes = address(out), out.nbytes
+    return None if any(_overlaps(o, start, nbytes) for o in others) else out
+
+
+def _short(b: Any, dtype: Any) -> Any:
+    """An operand that is repeated, as a 1-D array of ``dtype``; None when that would change the result's dtype."""
+    if type(b) is float or type(b) is int:
+        return np.array([b], dtype)
+    if type(b) is np.ndarray and b.dtype == dtype:
+        return np.array(b.reshape(-1))  # a copy: it may share memory with the result
+    return None
+
+
+def _broadcast(name: str, a: Any, b: Any, out: Any, short_first: bool) -> Any:
+    """f(a, b) (or f(b, a)) with b repeated along a; None when no loop fits."""
+    axes = order(a.shape, a.strides, a.itemsize)
+    axis = -1 if type(b) is not np.ndarray else varying_axis(a.shape, b.shape)
+    if axes is None or axis is None:
+        return None
+    short = _short(b, a.dtype)
+    z = None if short is None else _result(a, axes, out, (a,))
+    if z is None:
+        return None
+    outer, channels, inner = (1, 1, a.size) if axis < 0 else split(a.shape, axes, axis)
+    dtype = _FLOATS[a.dtype]
+    if inner >= RUN and channels > 1:
+        planes = outer * channels
+        step = max(1, CHUNK // inner)
+        planes_kernel(name, dtype, short_first)(
+            -(-planes // step), address(a), address(short), address(z), planes, channels, inner, step
+        )
+        return z
+    if channels > 1 and inner > 1:
+        short = np.repeat(short, inner)
+    if short.size < PERIOD:
+        short = np.tile(short, -(-PERIOD // short.size))
+    step = short.size * max(1, CHUNK // short.size)
+    periodic_kernel(name, dtype, short_first)(
+        -(-a.size // step), address(a), address(short), address(z), a.size, short.size, step
+    )
+    return z
+
+
+def binary(name: str, a: Any, b: Any, out: Any) -> Any:
+    """f(a, b) of two operands of which one is a large NumPy array; None when NumPy should do it."""
+    first, second = type(a) is np.ndarray, type(b) is np.ndarray
+    if first and second and a.shape == b.shape:
+        if a.dtype != b.dtype or a.dtype not in _FLOATS:
+            return None
+        axes = order(a.shape, a.strides, a.itemsize)
+        if axes is None or order(b.shape, b.strides, b.itemsize) != axes:
+            return None
+        z = _result(a, axes, out, (a, b))
+        if z is not None:
+            n = a.size
+            flat_kernel(name, _FLOATS[a.dtype])(-(-n // CHUNK), address(a), address(b), address(z), n)
+        return z
+    if first and a.dtype in _FLOATS and (not second or a.size > b.size):
+        return _broadcast(name, a, b, out, False)
+    if second and b.dtype in _FLOATS:
+        return _broadcast(name, b, a, out, True)
+    return None
+
+
+def unary(name: str, a: Any, out: Any) -> Any:
+    """f(a) of a large NumPy array; None when NumPy should do it."""
+    dtype = _FLOATS.get(a.dtype)
+    if dtype is None or name not in UNARY[dtype]:
+        return None
+    axes = order(a.shape, a.strides, a.itemsize)
+    z = None if axes is None else _result(a, axes, out, (a,))
+    if z is not None:
+        unary_kernel(name, dtype)(-(-a.size // CHUNK), address(a), address(z), a.size)
+    return z
+
+
+def where(condition: Any, a: Any, b: Any) -> Any:
+    """a where condition else b, for a large boolean array and float32 arrays or numbers; None when NumPy should."""
+    shape = condition.shape
+    axes = order(shape, condition.strides, 1)
+    if condition.dtype != np.bool_ or axes is None:
+        return None
+    float32, moves, values = np.dtype(np.float32), [], []
+    for v in (a, b):
+        array = type(v) is np.ndarray
+        if array and (v.dtype != float32 or (v.size > 1 and v.shape != shape)):
+            return None
+        moves.append(array and v.size > 1)
+        if moves[-1] and order(shape, v.strides, 4) != axes:
+            return None
+        if not array and type(v) not in (float, int):
+            return None
+        values.append(v if array else np.array(v, float32))
+    if not any(type(v) is np.ndarray for v in (a, b)) or any(v.ndim > len(shape) for v in values):
+        return None  # two numbers: NumPy decides on the dtype
+    z = empty(shape, float32, dense_strides(shape, axes, 4))
+    n = condition.size
+    where_kernel(*moves)(-(-n // CHUNK), address(condition), *map(address, values), address(z), n)
+    return z
+
+
+# ---------------------------------------------------------------------------------------------
+# What the backend binds
+# ---------------------------------------------------------------------------------------------
+def bind_binary(name: str, ufunc: Ufunc) -> Ufunc:
+    """``ufunc`` with the loops above for large arrays; small ones cost two comparisons more."""
+    array = np.ndarray
+
+    def call(a: Any, b: Any, out: Any = None) -> Any:
+        if (type(a) is array and a.size >= LARGE) or (type(b) is array and b.size >= LARGE):
+            z = binary(name, a, b, out)
+            if z is not None:
+                return z
+        return ufunc(a, b) if out is None else ufunc(a, b, out=out)
+
+    return call
+
+
+def bind_unary(name: str, ufunc: Ufunc) -> Ufunc:
+    """``ufunc`` with the loops above for large arrays."""
+    array = np.ndarray
+
+    def call(a: Any, out: Any = None) -> Any:
+        if type(a) is array and a.size >= LARGE:
+            z = unary(name, a, out)
+            if z is not None:
+                return z
+        return ufunc(a) if out is None else ufunc(a, out=out)
+
+    return call

@@ -1,0 +1,173 @@
+"""float32 matrix products C = A·B + bias, for any strides, on the micro-kernel of the convolutions.
+
+B is packed into panels once (``layout``): its rows are then read in order whatever B's layout was, so
+Bᵀ costs the same as B. A is read in place when its rows are contiguous, else a block of it is
+transposed to scratch memory. The product runs in blocks that fit the cache:
+
+    for each chunk of rows of C (and share of the panels, when there are few rows):
+        for each block of K_BLOCK steps of the inner dimension:
+            for each panel of B:                 K_BLOCK × NR floats, in the L2 cache
+                for each MR rows:  one call of the micro-kernel
+
+The blocks depend on the shapes only, so that C has the same bits for any number of threads.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from tinygrad_cnn.geometry import Shape, broadcast_shapes
+
+from .layout import copy_matrix, copy_padded
+from .memory import empty
+from .microkernel import (
+    ACCUMULATE,
+    MAX_ROWS,
+    RELU,
+    TILE_ROWS,
+    call_rows,
+    panel_vectors,
+    rows_kernel,
+)
+from .runtime import address, device, kernel, max_workers
+from .simd import WIDTH, load_i64, store_i64
+
+K_BLOCK = 512
+ROW_BLOCK = 128
+CHUNKS = 16  # at least, where the product is large enough to be cut
+SMALL = 32 * 32 * 32  # multiply-adds below which NumPy's call is faster than packing
+
+
+@kernel
+def pack_matrix(chunk, worker, target, b, b_list, b_k, b_n, k_count, n_count, nr, panels):
+    """B (K × N) of every batch entry as panels [panel][k][nr]: one panel a chunk."""
+    batch, first = chunk // panels, chunk % panels * nr
+    padded = -(-n_count // WIDTH) * WIDTH
+    width = min(nr, padded - first)
+    out = target + (batch * padded + first) * k_count * 4
+    copy_padded(out, 4 * width, b + load_i64(b_list + 8 * batch) + first * b_n, b_k, b_n, k_count,
+                min(width, n_count - first))  # fmt: skip
+
+
+@device
+def _row_lists(lists, mr, rows, a_m, c_m):
+    """Byte offsets of ``mr`` rows of A, then of C; those from ``rows`` on repeat the last."""
+    for i in range(mr):
+        row = min(i, rows - 1)
+        store_i64(lists + 8 * i, row * a_m)
+        store_i64(lists + 8 * (mr + i), row * c_m)
+
+
+@kernel
+def multiply(
+    chunk, worker, a, a_list, a_m, a_k, packed, b_step, c, c_list, c_m, m_count, n_count, k_count,
+    row_block, row_blocks, shares, nr, mr_wide, mr_narrow, bias, mode, scratch, scratch_bytes, wide, narrow,
+):  # fmt: skip
+    """Rows × a share of the panels of one batch entry: chunk = (entry, row block, share)."""
+    share, rest = chunk % shares, chunk // shares
+    first, entry = rest % row_blocks * row_block, rest // row_blocks
+    rows = min(row_block, m_count - first)
+    lists = scratch + worker * scratch_bytes
+    block = lists + 32 * MAX_ROWS
+    in_place = a_k == 4
+    pitch = a_m if in_place else 4 * K_BLOCK + 64
+    start = a + load_i64(a_list + 8 * entry) + first * a_m
+    out = c + load_i64(c_list + 8 * entry) + first * c_m
+    padded = -(-n_count // WIDTH) * WIDTH
+    panels = -(-n_count // nr)
+    zero = 0
+    store_i64(lists + 32 * MAX_ROWS - 8, zero)
+    for k in range(0, k_count, K_BLOCK):
+        run = min(K_BLOCK, k_count - k)
+        base = start + k * a_k
+        if not in_place:
+            copy_matrix(block, pitch, base, a_m, a_k, rows, run)
+            base = block
+        flags = (mode if k + run == k_count else mode & ~RELU) | (ACCUMULATE if k else 0)
+        for panel in range(panels * share // shares, panels * (share + 1) // shares):
+            n = panel * nr
+            width = min(nr, padded - n)
+            mr = mr_wide if width == nr else mr_narrow
+            matrix = packed + entry * b_step + (n * k_count + k * width) * 4
+            lanes = min(n_count - n - width + WIDTH, WIDTH)
+            for m in range(0, rows, mr):
+                if m == 0 or m + mr > rows:
+                    _row_lists(lists, mr, rows - m, pitch, c_m)
+                call_rows(wide if width == nr else narrow, base + m * pitch, lists,
+                          lists + 32 * MAX_ROWS - 8, 1, run, matrix, out + m * c_m + 4 * n,
+                          lists + 8 * mr, lanes, flags, bias + 4 * n if bias and k == 0 else 0)  # fmt: skip
+
+
+@lru_cache(maxsize=1024)
+def _offsets(shape: Shape, strides: Shape, batch: Shape) -> np.ndarray:
+    """Byte offset of each batch entry of an operand broadcast to ``batch``."""
+    lead = len(batch) - len(shape)
+    total = np.zeros(1, np.int64)
+    for axis, size in enumerate(batch):
+        n = shape[axis - lead] if axis >= lead else 1
+        step = strides[axis - lead] if n > 1 else 0
+        total = (total[:, None] + np.arange(size) * step).reshape(-1)
+    return np.ascontiguousarray(total, np.int64)
+
+
+def _blocking(batch: int, m: int, n: int, k: int, panels: int) -> tuple[int, int]:
+    """(rows of a chunk, shares of the panels): at least ``CHUNKS`` chunks of a fair size."""
+    rows = min(m, ROW_BLOCK)
+    if batch * m * n * k < 64 * SMALL:
+        return rows, 1
+    while rows > 16 and batch * -(-m // rows) < CHUNKS:
+        rows = max(16, -(-rows // 16) * 8)
+    shares = min(panels, max(1, CHUNKS // (batch * -(-m // rows))))
+    return rows, shares
+
+
+def product(a: Any, b: Any, bias: Any = None, relu: bool = False) -> Any:
+    """A (…, M, K) · B (…, K, N) + bias (N,), float32, batch dimensions broadcast, no dimension 0."""
+    batch = broadcast_shapes(a.shape[:-2], b.shape[:-2]) if a.ndim > 2 or b.ndim > 2 else ()
+    (m, k), n = a.shape[-2:], b.shape[-1]
+    if min(a.strides[-1], a.strides[-2]) != 4 and m > 1 and k > 1:
+        a = np.ascontiguousarray(a)
+    c = empty((*batch, m, n), np.float32)
+    lists = [_offsets(t.shape[:-2], t.strides[:-2], batch) for t in (a, c)]
+    one = all(s == 1 for s in b.shape[:-2])
+    b_list = _offsets(b.shape[:-2], b.strides[:-2], () if one else batch)
+    vectors = panel_vectors(n)
+    columns = sum(vectors) * WIDTH
+    packed = empty((b_list.size * columns * k,), np.float32)
+    nr, panels = vectors[0] * WIDTH, len(vectors)
+    pack_matrix(b_list.size * panels, address(packed), address(b), address(b_list), *b.strides[-2:],
+                k, n, nr, panels)  # fmt: skip
+    entries = lists[0].size
+    rows, shares = _blocking(entries, m, n, k, panels)
+    blocks = -(-m // rows)
+    scratch_bytes = 64 * MAX_ROWS + rows * (4 * K_BLOCK + 64)
+    scratch = empty((scratch_bytes * max_workers() // 4,), np.float32)
+    multiply(
+        entries * blocks * shares, address(a), address(lists[0]), *a.strides[-2:], address(packed),
+        0 if one else columns * k * 4, address(c), address(lists[1]), c.strides[-2], m, n, k,
+        rows, blocks, shares, nr, TILE_ROWS[vectors[0] - 1], TILE_ROWS[vectors[-1] - 1],
+        0 if bias is None else address(bias), RELU if relu else 0, address(scratch), scratch_bytes,
+        rows_kernel(TILE_ROWS[vectors[0] - 1], vectors[0]).load(),
+        rows_kernel(TILE_ROWS[vectors[-1] - 1], vectors[-1]).load(),
+    )  # fmt: skip
+    return c
+
+
+def matmul(a: Any, b: Any) -> Any:
+    """A (…, M, K) · B (…, K, N) with broadcast batch dimensions."""
+    work = a.size * b.shape[-1]
+    if a.dtype != np.float32 or b.dtype != np.float32 or work < SMALL or b.size == 0:
+        return np.matmul(a, b)
+    if b.ndim == 2 and a.ndim > 2 and a.flags.c_contiguous:
+        return product(a.reshape(-1, a.shape[-1]), b).reshape(*a.shape[:-1], b.shape[1])
+    return product(a, b)
+
+
+def linear(x: Any, w: Any, bias: Any, relu: bool = False) -> Any:
+    """x (…, K) · w (N, K)ᵀ + bias (N,), then max(·, 0) with ``relu``: bias and ReLU cost no pass of their own."""
+    rows = x.reshape(-1, x.shape[-1])
+    y = product(rows, w.T, None if bias is None else np.ascontiguousarray(bias), relu)
+    return y.reshape(*x.shape[:-1], w.shape[0])

@@ -1,0 +1,125 @@
+"""Memory layout: images with padding, packed matrices and contiguous copies.
+
+Activations have the logical shape (N, C, H, W) of the public API, but lie in memory as N, H, W, C
+("NHWC", a transposed view): the channels of one pixel are then neighbours, so that a kernel
+position × channels is one contiguous run and the output channels fill vectors. Inputs may have any
+strides; kernels copy the part they work on to a padded scratch image that stays in the cache, and
+that copy is also where the layout changes.
+
+Matrices are packed into panels: B (K × N) is cut into strips of NV·WIDTH columns, each stored row
+after row, the last one filled with zeros. See ``microkernel.panel_vectors``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .runtime import device, kernel
+from .simd import (
+    BYTES,
+    WIDTH,
+    load,
+    load_f32,
+    load_i64,
+    load_part,
+    splat,
+    store,
+    store_f32,
+    store_part,
+    transpose_square,
+)
+
+
+@device
+def copy_floats(target: int, source: int, count: int) -> None:
+    """``count`` contiguous float32."""
+    whole = count // WIDTH * WIDTH * 4
+    for at in range(0, whole, BYTES):
+        store(target + at, load(source + at))
+    if count % WIDTH:
+        store_part(target + whole, load_part(source + whole, count % WIDTH), count % WIDTH)
+
+
+@device
+def zero_floats(target: int, count: int) -> None:
+    """``count`` contiguous float32 set to 0."""
+    zero = splat(np.float32(0))
+    whole = count // WIDTH * WIDTH * 4
+    for at in range(0, whole, BYTES):
+        store(target + at, zero)
+    if count % WIDTH:
+        store_part(target + whole, zero, count % WIDTH)
+
+
+@device
+def copy_matrix(target, pitch, source, s_r, s_c, rows, columns):
+    """target[r·pitch + 4·c] = source[r·s_r + c·s_c]: whichever of r and c is contiguous in the source."""
+    if s_c == 4 and s_r == pitch and pitch == 4 * columns:
+        copy_floats(target, source, rows * columns)
+    elif s_c == 4:
+        for r in range(rows):
+            copy_floats(target + r * pitch, source + r * s_r, columns)
+    else:
+        squares = (rows // WIDTH * WIDTH) if s_r == 4 else 0
+        whole = columns // WIDTH * WIDTH if squares else 0
+        for r in range(0, squares, WIDTH):
+            for c in range(0, whole, WIDTH):
+                transpose_square(target + r * pitch + 4 * c, pitch, source + 4 * r + c * s_c, s_c)
+        for r in range(rows):
+            for c in range(whole if r < squares else 0, columns):
+                store_f32(target + r * pitch + 4 * c, load_f32(source + r * s_r + c * s_c))
+
+
+@device
+def copy_padded(target, pitch, source, s_r, s_c, rows, columns):
+    """``copy_matrix``, and zeros from the last column to the pitch."""
+    copy_matrix(target, pitch, source, s_r, s_c, rows, columns)
+    rest = pitch // 4 - columns
+    if rest > 0:
+        for r in range(rows):
+            zero_floats(target + r * pitch + 4 * columns, rest)
+
+
+@device
+def copy_window(target, pitch, rows, columns, source, s_h, s_w, s_c, h, w, channels, row, column):
+    """target[r, q, :] = source[row + r, column + q, :] for r < rows, q < columns; 0 outside h × w.
+
+    ``target`` has pixels of ``pitch`` bytes; ``row`` and ``column`` may be negative (padding).
+    """
+    first = min(max(-column, 0), columns)
+    last = max(first, min(columns, w - column))
+    for r in range(rows):
+        line, at = target + r * columns * pitch, row + r
+        if at < 0 or at >= h:
+            zero_floats(line, columns * pitch // 4)
+        else:
+            zero_floats(line, first * pitch // 4)
+            start = source + at * s_h + (column + first) * s_w
+            copy_padded(line + first * pitch, pitch, start, s_w, s_c, last - first, channels)
+            zero_floats(line + last * pitch, (columns - last) * pitch // 4)
+
+
+@kernel
+def pack_panels(
+    chunk, worker, target, source, k_list, k_count, n_step, n_count, nr, panels, group_step
+):
+    """One chunk packs one panel of one group: target[group][panel][k][lane] =
+    source[group·group_step + k_list[k] + (panel·nr + lane)·n_step].
+
+    Panels are ``nr`` columns wide except the last, which is as many whole vectors as it needs.
+    """
+    group, first = chunk // panels, chunk % panels * nr
+    padded = -(-n_count // WIDTH) * WIDTH
+    width, count = min(nr, padded - first), min(nr, n_count - first)
+    out = target + (group * padded + first) * k_count * 4
+    for k in range(k_count):
+        start = source + group * group_step + load_i64(k_list + 8 * k) + first * n_step
+        to = out + k * width * 4
+        if n_step == 4:
+            copy_floats(to, start, count)
+        else:
+            for lane in range(count):
+                store_f32(to + 4 * lane, load_f32(start + lane * n_step))
+        zero_floats(to + 4 * count, width - count)

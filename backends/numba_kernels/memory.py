@@ -1,0 +1,124 @@
+"""A pool of aligned memory blocks behind NumPy arrays.
+
+Every large fresh array costs page faults (about 0.2 ms a megabyte: more than most kernels that fill it), so blocks are
+kept and handed out again. A block goes back when the last array that looks at it dies, and not before: its arrays
+hang on a small ``Lease`` object whose end returns the block.
+
+Blocks come in size classes, eight to a doubling (at most 12.5 % is lost), start at multiples of 64 bytes
+(a vector register's width, a cache line) and are kept up to a limit. Small arrays are NumPy's own affair.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import threading
+from typing import Any
+
+import numpy as np
+
+from tinygrad_cnn.geometry import Shape
+
+SMALLEST = 1 << 15  # bytes: below this NumPy's allocator is as fast
+LIMIT = 2 << 30  # bytes kept at most for later use
+
+_new = np.ndarray.__new__
+
+
+class Lease(np.ndarray):
+    """One use of a block: the base of every array in it."""
+
+    def __del__(self) -> None:
+        pool.give_back(self.base)
+
+
+class Pool:
+    """Free blocks by size, and counts of bytes."""
+
+    def __init__(self, limit: int = LIMIT) -> None:
+        self.limit = limit
+        self._lock = threading.RLock()  # a lease may end inside an allocation, on the same thread
+        self._free: dict[int, list[Any]] = {}
+        self._pooled = self._in_use = self._peak = 0
+
+    def take(self, nbytes: int) -> Any:
+        """A block of at least ``nbytes``."""
+        step = nbytes.bit_length() - 4
+        size = -(-nbytes >> step) << step
+        with self._lock:
+            blocks = self._free.get(size)
+            block = blocks.pop() if blocks else None
+            if block is not None:
+                self._pooled -= size
+            self._in_use += size
+            if self._in_use > self._peak:
+                self._peak = self._in_use
+        return self._allocate(size) if block is None else block
+
+    def _allocate(self, size: int) -> Any:
+        try:
+            return _map(size)
+        except (OSError, MemoryError):
+            self.trim()
+        try:
+            return _map(size)
+        except (OSError, MemoryError) as error:
+            with self._lock:
+                self._in_use -= size
+            raise MemoryError(
+                f"cannot allocate {size:,} bytes; arrays of this process hold {self._in_use:,} bytes"
+            ) from error
+
+    def give_back(self, block: Any) -> None:
+        """The block is free: kept for later, or released when the limit is reached."""
+        size = len(block)
+        with self._lock:
+            self._in_use -= size
+            if self._pooled + size <= self.limit:
+                self._pooled += size
+                self._free.setdefault(size, []).append(block)
+
+    def trim(self) -> None:
+        """Release all blocks that are not in use to the operating system."""
+        with self._lock:
+            self._free.clear()
+            self._pooled = 0
+
+    def report(self) -> dict[str, Any]:
+        """Bytes ``in_use``, ``pooled`` (kept for later), ``peak`` in use, ``limit``; ``classes``: {size: free blocks}."""
+        with self._lock:
+            classes = {size: len(blocks) for size, blocks in sorted(self._free.items()) if blocks}
+            return {
+                "in_use": self._in_use, "pooled": self._pooled, "peak": self._peak, "limit": self.limit,
+                "classes": classes,
+            }  # fmt: skip
+
+    def reset_peak(self) -> None:
+        """Count the peak from now on."""
+        with self._lock:
+            self._peak = self._in_use
+
+
+def _map(size: int) -> Any:
+    """Fresh memory whose pages exist only once touched; not shared with forked children."""
+    if hasattr(mmap, "MAP_PRIVATE"):
+        return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return mmap.mmap(-1, size)
+
+
+pool = Pool()
+
+
+def empty(shape: Shape, dtype: Any, strides: Shape | None = None) -> Any:
+    """An uninitialised array; ``strides`` (bytes) give it any dense memory order."""
+    dtype = np.dtype(dtype)
+    nbytes = math.prod(shape) * dtype.itemsize
+    if nbytes < SMALLEST:
+        return np.ndarray(shape, dtype, strides=strides)
+    lease = _new(Lease, nbytes, np.uint8, pool.take(nbytes))
+    return np.ndarray(shape, dtype, lease, 0, strides)
+
+
+def is_whole(a: Any) -> bool:
+    """Whether ``a`` is all of a block (not a view of an array)."""
+    return type(a.base) is Lease

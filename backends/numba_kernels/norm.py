@@ -1,0 +1,405 @@
+"""Batch normalisation of float32 images, alone or with the residual sum and the ReLU that follow it.
+
+Memory is seen as outer × channel × inner (``order.split``). With inner = 1 the channels are neighbours, a vector holds WIDTH of
+them and the work is cut into blocks of rows; otherwise every (outer, channel) plane is a run of its own.
+Sums are taken per block or plane: float32 over at most a few hundred terms a lane, the blocks then combined in float64, in
+order. Variances come from squares about the block's own mean, found first, while the block is in the cache (the sum of what
+remains then corrects the mean's rounding); blocks are combined by Chan, Golub and LeVeque's rule, so that a large
+mean costs no digits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .access import get32, put64, read64
+from .memory import empty
+from .order import dense_strides, order, split
+from .runtime import Kernel, address, device, kernel
+from .simd import (
+    BYTES,
+    WIDTH,
+    fma,
+    lane_sum,
+    load,
+    load_part,
+    select_gt,
+    splat,
+    store,
+    store_f32,
+    store_part,
+    vmax,
+)
+
+f4 = np.float32
+BLOCK = 16384  # elements of a chunk
+SMALL = 8192  # elements below which the calling thread does it
+RELU, RESIDUAL = 1, 2
+
+
+@device(inline=True)
+def _get(p: int, lanes: int) -> Any:
+    """A vector, or its first lanes."""
+    return load(p) if lanes == WIDTH else load_part(p, lanes)
+
+
+@device(inline=True)
+def _put(p: int, v: Any, lanes: int) -> None:
+    if lanes == WIDTH:
+        store(p, v)
+    else:
+        store_part(p, v, lanes)
+
+
+# ---------------------------------------------------------------------------------------------
+# Statistics: partial[k] = (means (C,), sums of squares about them (C,)) of block or image k
+# ---------------------------------------------------------------------------------------------
+@kernel
+def stats_rows(
+    chunk: int, worker: int, x: int, partial: int, rows: int, channels: int, step: int
+) -> None:  # fmt: skip
+    """Channels innermost: block ``chunk`` of ``step`` rows."""
+    first = chunk * step
+    count = min(step, rows - first)
+    pitch = 4 * channels
+    start, means = x + first * pitch, partial + chunk * 2 * pitch
+    zero = splat(f4(0))
+    share = splat(f4(1) / f4(count))
+    for c in range(0, channels, WIDTH):
+        lanes = min(WIDTH, channels - c)
+        a, b, p = zero, zero, start + 4 * c
+        for _ in range(count // 2):
+            a = a + _get(p, lanes)
+            b = b + _get(p + pitch, lanes)
+            p += 2 * pitch
+        if count % 2:
+            a = a + _get(p, lanes)
+        mean = (a + b) * share
+        a, b, rest, p = zero, zero, zero, start + 4 * c
+        for _ in range(count // 2):
+            u, v = _get(p, lanes) - mean, _get(p + pitch, lanes) - mean
+            a, b = fma(u, u, a), fma(v, v, b)
+            rest = rest + (u + v)
+            p += 2 * pitch
+        if count % 2:
+            u = _get(p, lanes) - mean
+            a, rest = fma(u, u, a), rest + u
+        _put(means + 4 * c, fma(rest, share, mean), lanes)
+        _put(means + pitch + 4 * c, a + b - rest * rest * share, lanes)
+
+
+@kernel
+def stats_planes(
+    chunk: int, worker: int, x: int, partial: int, planes: int, channels: int, inner: int, step: int
+) -> None:  # fmt: skip
+    """``step`` planes of ``inner`` neighbours each."""
+    zero, whole, tail = splat(f4(0)), inner // WIDTH * WIDTH, inner % WIDTH
+    for plane in range(chunk * step, min(planes, (chunk + 1) * step)):
+        p = x + 4 * plane * inner
+        a = zero
+        for i in range(0, whole, WIDTH):
+            a = a + load(p + 4 * i)
+        if tail:
+            a = a + load_part(p + 4 * whole, tail)
+        mean = lane_sum(a) / f4(inner)
+        m, a, b = splat(mean), zero, zero
+        for i in range(0, whole, WIDTH):
+            u = load(p + 4 * i) - m
+            a, b = fma(u, u, a), b + u
+        square, rest = lane_sum(a), lane_sum(b)
+        for i in range(whole, inner):
+            away = get32(p, i) - mean
+            square += away * away
+            rest += away
+        at = partial + 4 * (plane // channels * 2 * channels + plane % channels)
+        store_f32(at, mean + rest / f4(inner))
+        store_f32(at + 4 * channels, square - rest * rest / f4(inner))
+
+
+@kernel
+def combine_stats(
+    chunk: int, worker: int, partial: int, blocks: int, channels: int, count: int, last: int, out: int
+) -> None:  # fmt: skip
+    """out[0, c], out[1, c] = mean and variance over all blocks: ``count`` terms each, ``last`` in the last one."""
+    total = (blocks - 1) * count + last
+    for c in range(channels):
+        mean = 0.0
+        for k in range(blocks):
+            n = count if k < blocks - 1 else last
+            mean += n * float(get32(partial, k * 2 * channels + c))
+        mean /= total
+        squares = 0.0
+        for k in range(blocks):
+            n = count if k < blocks - 1 else last
+            away = get32(partial, k * 2 * channels + c) - mean
+            squares += get32(partial, (k * 2 + 1) * channels + c) + n * away * away
+        put64(out, c, mean)
+        put64(out, channels + c, squares / total)
+
+
+# ---------------------------------------------------------------------------------------------
+# Forward: y = (x − mean)·scale + bias [+ residual] [, not below 0]
+# ---------------------------------------------------------------------------------------------
+@kernel
+def apply_rows(
+    chunk: int, worker: int, x: int, y: int, residual: int, table: int,
+    rows: int, channels: int, step: int, options: int,
+) -> None:  # fmt: skip
+    """Channels innermost; table = (mean, scale, bias), each (C,)."""
+    pitch, zero = 4 * channels, splat(f4(0))
+    for row in range(chunk * step, min(rows, (chunk + 1) * step)):
+        for c in range(0, channels, WIDTH):
+            lanes, t, at = min(WIDTH, channels - c), table + 4 * c, row * pitch + 4 * c
+            v = _get(x + at, lanes) - _get(t, lanes)
+            v = fma(v, _get(t + pitch, lanes), _get(t + 2 * pitch, lanes))
+            if options & RESIDUAL:
+                v = v + _get(residual + at, lanes)
+            if options & RELU:
+                v = vmax(zero, v)
+            _put(y + at, v, lanes)
+
+
+@kernel
+def apply_planes(
+    chunk: int, worker: int, x: int, y: int, residual: int, table: int,
+    planes: int, channels: int, inner: int, step: int, options: int,
+) -> None:  # fmt: skip
+    """Runs of one channel."""
+    zero = splat(f4(0))
+    for plane in range(chunk * step, min(planes, (chunk + 1) * step)):
+        c, base = plane % channels, 4 * plane * inner
+        mean, scale = splat(get32(table, c)), splat(get32(table, channels + c))
+        bias = splat(get32(table, 2 * channels + c))
+        for i in range(0, inner, WIDTH):
+            lanes, at = min(WIDTH, inner - i), base + 4 * i
+            v = fma(_get(x + at, lanes) - mean, scale, bias)
+            if options & RESIDUAL:
+                v = v + _get(residual + at, lanes)
+            if options & RELU:
+                v = vmax(zero, v)
+            _put(y + at, v, lanes)
+
+
+# ---------------------------------------------------------------------------------------------
+# Backward, first pass: partial[k] = (Σ g, Σ g·(x − mean)), with g = gy where y > 0 after a ReLU
+# ---------------------------------------------------------------------------------------------
+@kernel
+def sums_rows(
+    chunk: int, worker: int, gy: int, x: int, y: int, g: int, mean: int, partial: int,
+    rows: int, channels: int, step: int, options: int,
+) -> None:  # fmt: skip
+    """Channels innermost. With RESIDUAL, g (the residual's gradient) is also written."""
+    first = chunk * step
+    count = min(step, rows - first)
+    pitch, zero = 4 * channels, splat(f4(0))
+    sums = partial + chunk * 2 * pitch
+    for c in range(0, channels, WIDTH):
+        lanes = min(WIDTH, channels - c)
+        m, total, moment = _get(mean + 4 * c, lanes), zero, zero
+        at = first * pitch + 4 * c
+        for _ in range(count):
+            v = _get(gy + at, lanes)
+            if options & RELU:
+                v = select_gt(_get(y + at, lanes), zero, v, zero)
+            if options & RESIDUAL:
+                _put(g + at, v, lanes)
+            total = total + v
+            moment = fma(v, _get(x + at, lanes) - m, moment)
+            at += pitch
+        _put(sums + 4 * c, total, lanes)
+        _put(sums + pitch + 4 * c, moment, lanes)
+
+
+@kernel
+def sums_planes(
+    chunk: int, worker: int, gy: int, x: int, y: int, g: int, mean: int, partial: int,
+    planes: int, channels: int, inner: int, step: int, options: int,
+) -> None:  # fmt: skip
+    """Runs of one channel."""
+    zero = splat(f4(0))
+    for plane in range(chunk * step, min(planes, (chunk + 1) * step)):
+        c, base = plane % channels, 4 * plane * inner
+        m, total, moment = splat(get32(mean, c)), zero, zero
+        for i in range(0, inner, WIDTH):
+            lanes, at = min(WIDTH, inner - i), base + 4 * i
+            v = _get(gy + at, lanes)
+            if options & RELU:
+                v = select_gt(_get(y + at, lanes), zero, v, zero)
+            if options & RESIDUAL:
+                _put(g + at, v, lanes)
+            total = total + v
+            moment = fma(v, _get(x + at, lanes) - m, moment)  # v is 0 beyond the end
+        at = partial + 4 * (plane // channels * 2 * channels + c)
+        store_f32(at, lane_sum(total))
+        store_f32(at + 4 * channels, lane_sum(moment))
+
+
+@kernel
+def combine_sums(chunk: int, worker: int, partial: int, blocks: int, count: int, out: int) -> None:
+    """out[j] = Σ_k partial[k, j] in float64."""
+    for j in range(count):
+        put64(out, j, 0.0)
+    for k in range(blocks):
+        for j in range(count):
+            put64(out, j, read64(out, j) + get32(partial, k * count + j))
+
+
+# ---------------------------------------------------------------------------------------------
+# Backward, second pass: gx = a·g + b·(x − mean) + c
+# ---------------------------------------------------------------------------------------------
+@kernel
+def input_rows(
+    chunk: int, worker: int, gy: int, x: int, y: int, gx: int, table: int,
+    rows: int, channels: int, step: int, options: int,
+) -> None:  # fmt: skip
+    """Channels innermost; table = (mean, a, b, c), each (C,)."""
+    pitch, zero = 4 * channels, splat(f4(0))
+    for row in range(chunk * step, min(rows, (chunk + 1) * step)):
+        for c in range(0, channels, WIDTH):
+            lanes, t, at = min(WIDTH, channels - c), table + 4 * c, row * pitch + 4 * c
+            v = _get(gy + at, lanes)
+            if options & RELU:
+                v = select_gt(_get(y + at, lanes), zero, v, zero)
+            w = _get(x + at, lanes) - _get(t, lanes)
+            w = fma(w, _get(t + 2 * pitch, lanes), _get(t + 3 * pitch, lanes))
+            _put(gx + at, fma(v, _get(t + pitch, lanes), w), lanes)
+
+
+@kernel
+def input_planes(
+    chunk: int, worker: int, gy: int, x: int, y: int, gx: int, table: int,
+    planes: int, channels: int, inner: int, step: int, options: int,
+) -> None:  # fmt: skip
+    """Runs of one channel."""
+    zero = splat(f4(0))
+    for plane in range(chunk * step, min(planes, (chunk + 1) * step)):
+        k, base = plane % channels, 4 * plane * inner
+        mean, a = splat(get32(table, k)), splat(get32(table, channels + k))
+        b, c = splat(get32(table, 2 * channels + k)), splat(get32(table, 3 * channels + k))
+        for i in range(0, inner, WIDTH):
+            lanes, at = min(WIDTH, inner - i), base + 4 * i
+            v = _get(gy + at, lanes)
+            if options & RELU:
+                v = select_gt(_get(y + at, lanes), zero, v, zero)
+            w = fma(_get(x + at, lanes) - mean, b, c)
+            _put(gx + at, fma(v, a, w), lanes)
+
+
+# ---------------------------------------------------------------------------------------------
+# Calling them
+# ---------------------------------------------------------------------------------------------
+class Walk:
+    """How an array's memory is cut into chunks: ``chunks`` of them, ``blocks`` partial sums of ``count`` terms."""
+
+    def __init__(self, x: Any) -> None:
+        axes = order(x.shape, x.strides, 4)
+        if axes is None:  # a slice or a broadcast view
+            x = np.array(x, order="C")
+            axes = order(x.shape, x.strides, 4)
+        assert axes is not None
+        self.x, self.axes = x, axes
+        outer, self.channels, inner = split(x.shape, axes, 1)
+        self.terms = outer * inner
+        if self.channels == 1:  # one channel: cut its run into rows of one element each
+            outer, inner = self.terms, 1
+        self.by_rows = inner == 1
+        if self.by_rows:
+            self.count = step = max(1, min(512, BLOCK // self.channels))
+            self.chunks = self.blocks = -(-outer // step)
+            self.last = outer - (self.blocks - 1) * step
+            self.sizes = (outer, self.channels, step)
+        else:
+            planes, self.count = outer * self.channels, inner
+            step = max(1, BLOCK // inner)
+            self.chunks, self.blocks, self.last = -(-planes // step), outer, inner
+            self.sizes = (planes, self.channels, inner, step)  # type: ignore[assignment]
+
+    def run(self, by_rows: Kernel, by_planes: Kernel, *arguments: int) -> None:
+        kernel = by_rows if self.by_rows else by_planes
+        (kernel.serial if self.x.size < SMALL else kernel)(self.chunks, *arguments)
+
+    def like(self) -> Any:
+        """A new array of the same shape and memory order."""
+        return empty(self.x.shape, f4, dense_strides(self.x.shape, self.axes, 4))
+
+    def aligned(self, a: Any) -> Any:
+        """``a`` in this memory order: itself, or a copy."""
+        if order(a.shape, a.strides, 4) == self.axes:
+            return a
+        b = self.like()
+        np.copyto(b, a)
+        return b
+
+    def partial(self) -> Any:
+        return np.empty((self.blocks, 2, self.channels), f4)
+
+
+def accepts(x: Any) -> bool:
+    """Whether the kernels take ``x``."""
+    return x.dtype == f4 and x.size > 0
+
+
+def stats(x: Any) -> tuple[Any, Any]:
+    """(mean, biased variance) of each channel."""
+    walk = Walk(x)
+    partial, out = walk.partial(), np.empty((2, walk.channels))
+    walk.run(stats_rows, stats_planes, address(walk.x), address(partial), *walk.sizes)
+    combine_stats.serial(
+        1, address(partial), walk.blocks, walk.channels, walk.count, walk.last, address(out)
+    )
+    return out[0].astype(f4), out[1].astype(f4)
+
+
+def forward(
+    x: Any, mean: Any, var: Any, weight: Any, bias: Any, eps: float, residual: Any, relu: bool
+) -> Any:  # fmt: skip
+    """(x − mean)·weight/σ + bias, then + residual (when given) and ReLU (when asked for)."""
+    walk = Walk(x)
+    y = walk.like()
+    table = np.empty((3, walk.channels), f4)
+    scale = 1 / np.sqrt(var.astype(np.float64) + eps)
+    table[0], table[1] = mean, scale if weight is None else scale * weight
+    table[2] = 0 if bias is None else bias
+    other = None if residual is None else walk.aligned(residual)
+    where = 0 if other is None else address(other)
+    options = RELU * relu + RESIDUAL * (other is not None)
+    walk.run(
+        apply_rows, apply_planes, address(walk.x), address(y), where, address(table), *walk.sizes, options
+    )
+    return y
+
+
+def backward(
+    gy: Any, x: Any, y: Any, mean: Any, var: Any, weight: Any, eps: float, residual: bool
+) -> tuple[Any, Any, Any, Any]:  # fmt: skip
+    """(gx, gweight, gbias, gresidual or None) for ``forward``; y is its result when it ended in a ReLU, else None."""
+    walk = Walk(x)
+    gy, x = walk.aligned(gy), walk.x
+    y_place = 0 if y is None else address(y := walk.aligned(y))
+    g = walk.like() if residual and y is not None else None
+    options = RELU * (y is not None)
+    mean = np.ascontiguousarray(mean, f4)
+    partial, sums = walk.partial(), np.empty((2, walk.channels))
+    walk.run(
+        sums_rows, sums_planes, address(gy), address(x), y_place, 0 if g is None else address(g),
+        address(mean), address(partial), *walk.sizes, options + RESIDUAL * (g is not None),
+    )  # fmt: skip
+    combine_sums.serial(1, address(partial), walk.blocks, 2 * walk.channels, address(sums))
+    inverse = 1 / np.sqrt(var.astype(np.float64) + eps)
+    scale = inverse if weight is None else inverse * weight
+    total, moment = sums
+    table = np.empty((4, walk.channels), f4)
+    table[0], table[1] = mean, scale
+    table[2] = -scale * inverse * inverse * moment / walk.terms
+    table[3] = -scale * total / walk.terms
+    if g is not None:  # already masked
+        gy, options = g, 0
+    gx = walk.like()
+    walk.run(
+        input_rows, input_planes, address(gy), address(x), y_place, address(gx), address(table),
+        *walk.sizes, options,
+    )  # fmt: skip
+    gresidual = (gy if g is None else g) if residual else None
+    return gx, (moment * inverse).astype(f4), total.astype(f4), gresidual

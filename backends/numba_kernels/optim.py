@@ -1,0 +1,156 @@
+"""Optimiser steps on all parameters in one launch.
+
+A table holds, one row a parameter, its addresses and size and the number of its first chunk; a chunk finds its row by
+walking down the table. Coefficients are passed as a float64 array. The arithmetic is the reference's, in the
+parameter's dtype, operation by operation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from .access import get32, get64, put32, put64, read64
+from .access import geti64 as entry
+from .order import order
+from .runtime import Kernel, address, device, kernel_of
+
+CHUNK = 8192
+COLUMNS = 6  # first chunk, size, then up to four addresses
+Arrays = Sequence[Any]
+_FLOATS = {"float32": (get32, put32, 4), "float64": (get64, put64, 8)}
+
+
+@device
+def _row(table: int, rows: int, chunk: int) -> Any:
+    """The table's row of the parameter that a chunk belongs to."""
+    row = rows - 1
+    while entry(table, row * COLUMNS) > chunk:
+        row -= 1
+    return row * COLUMNS
+
+
+@cache
+def sgd_kernel(dtype: str, momentum: bool) -> Kernel:
+    """p −= lr·d, d = g + wd·p or, with momentum, what ``sgd_step`` says; options: nesterov + 2·first."""
+    get, put, size = _FLOATS[dtype]
+    number = np.dtype(dtype).type
+
+    def run(chunk: int, worker: int, table: int, rows: int, coefficients: int, options: int) -> None:
+        row = _row(table, rows, chunk)
+        start = (chunk - entry(table, row)) * CHUNK
+        count = min(CHUNK, entry(table, row + 1) - start)
+        p = entry(table, row + 2) + size * start
+        g = entry(table, row + 3) + size * start
+        m = entry(table, row + 4) + size * start
+        lr, mu = number(read64(coefficients, 0)), number(read64(coefficients, 1))
+        keep, decay = number(read64(coefficients, 2)), number(read64(coefficients, 3))
+        for i in range(count):
+            step = get(g, i) + decay * get(p, i)
+            if momentum:
+                average = step if options >= 2 else mu * get(m, i) + keep * step
+                put(m, i, average)
+                step = step + mu * average if options & 1 else average
+            put(p, i, get(p, i) - lr * step)
+
+    return kernel_of(run, f"sgd{int(momentum)}_{dtype}", False)
+
+
+@cache
+def adam_kernel(dtype: str) -> Kernel:
+    """The formulas of ``adam_step``."""
+    get, put, size = _FLOATS[dtype]
+    number = np.dtype(dtype).type
+
+    def run(chunk: int, worker: int, table: int, rows: int, coefficients: int) -> None:
+        row = _row(table, rows, chunk)
+        start = (chunk - entry(table, row)) * CHUNK
+        count = min(CHUNK, entry(table, row + 1) - start)
+        p = entry(table, row + 2) + size * start
+        g = entry(table, row + 3) + size * start
+        m = entry(table, row + 4) + size * start
+        v = entry(table, row + 5) + size * start
+        b1, c1 = number(read64(coefficients, 0)), number(read64(coefficients, 1))
+        b2, c2 = number(read64(coefficients, 2)), number(read64(coefficients, 3))
+        rate, root = number(read64(coefficients, 4)), number(read64(coefficients, 5))
+        eps, decay = number(read64(coefficients, 6)), number(read64(coefficients, 7))
+        shrink = number(read64(coefficients, 8))
+        for i in range(count):
+            old = get(p, i) * shrink
+            step = get(g, i) + decay * old
+            mean = b1 * get(m, i) + c1 * step
+            square = b2 * get(v, i) + c2 * (step * step)
+            put(m, i, mean)
+            put(v, i, square)
+            put(p, i, old - rate * mean / (number(math.sqrt(square)) / root + eps))
+
+    return kernel_of(run, f"adam_{dtype}", False)
+
+
+def gather(lists: Sequence[Arrays]) -> tuple[dict[str, list[tuple[Any, ...]]], list[int]]:
+    """Parameters by dtype as rows (p, g, …) that can be walked together, and the positions of the others.
+
+    A gradient in another memory order than its parameter is copied into its order.
+    """
+    found: dict[str, list[tuple[Any, ...]]] = {name: [] for name in _FLOATS}
+    others = []
+    for i, row in enumerate(zip(*lists, strict=True)):
+        p = row[0]
+        strides, dtype = p.strides, p.dtype
+        if row[1].strides != strides:
+            row = (p, np.empty_like(p), *row[2:])
+            np.copyto(row[1], lists[1][i])
+        if (
+            dtype.name in found
+            and order(p.shape, strides, p.itemsize) is not None
+            and all([a.strides == strides and a.dtype == dtype for a in row])
+        ):
+            found[dtype.name].append(row)
+        else:
+            others.append(i)
+    return {name: rows for name, rows in found.items() if rows}, others
+
+
+def launch(kernel: Kernel, rows: list[tuple[Any, ...]], coefficients: list[float], *options: int) -> None:
+    """Run a step's kernel over the rows of one dtype."""
+    numbers, chunks = [], 0
+    fill = [0] * (COLUMNS - 2 - len(rows[0]))
+    for row in rows:
+        size = row[0].size
+        numbers += [chunks, size, *map(address, row), *fill]
+        chunks += -(-size // CHUNK)
+    table, values = np.array(numbers, np.int64), np.array(coefficients, np.float64)
+    run = kernel.serial if chunks * CHUNK <= 4 * CHUNK else kernel
+    run(chunks, address(table), len(rows), address(values), *options)
+
+
+def sgd_step(
+    params: Arrays, grads: Arrays, momenta: Arrays | None, lr: float,
+    momentum: float, dampening: float, weight_decay: float, nesterov: bool, first: bool,
+) -> list[int]:  # fmt: skip
+    """The reference's ``sgd_step``; returns the positions of the parameters left to it."""
+    groups, others = gather([params, grads] + ([] if momenta is None else [momenta]))
+    for dtype, rows in groups.items():
+        kernel = sgd_kernel(dtype, momenta is not None)
+        launch(kernel, rows, [lr, momentum, 1 - dampening, weight_decay], nesterov + 2 * first)
+    return others
+
+
+def adam_step(
+    params: Arrays, grads: Arrays, m: Arrays, v: Arrays,
+    lr: float, betas: tuple[float, float], eps: float, weight_decay: float, decoupled: bool, step: int,
+) -> list[int]:  # fmt: skip
+    """The reference's ``adam_step``; returns the positions of the parameters left to it."""
+    beta1, beta2 = betas
+    groups, others = gather([params, grads, m, v])
+    coefficients = [
+        beta1, 1 - beta1, beta2, 1 - beta2, lr / (1 - beta1**step), math.sqrt(1 - beta2**step), eps,
+        0.0 if decoupled else weight_decay, 1 - lr * weight_decay if decoupled else 1.0,
+    ]  # fmt: skip
+    for dtype, rows in groups.items():
+        launch(adam_kernel(dtype), rows, coefficients)
+    return others

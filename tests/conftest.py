@@ -1,0 +1,50 @@
+"""Which backends the suite runs on, and how hard Hypothesis searches."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+
+from tinygrad_cnn.backend import Backend, load_backend
+
+DEFAULT_BACKENDS = ("numpy", "numba")
+
+settings.register_profile("dev", max_examples=20, deadline=None)
+settings.register_profile("ci", max_examples=50, deadline=None, derandomize=True)
+settings.register_profile("intense", max_examples=1000, deadline=None)
+settings.load_profile("dev")  # another one: pytest --hypothesis-profile NAME
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--backend",
+        action="append",
+        metavar="NAME",
+        help=f"run the shared tests on this backend; repeatable (default: {DEFAULT_BACKENDS})",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "backend" in metafunc.fixturenames:
+        names = metafunc.config.getoption("--backend") or DEFAULT_BACKENDS
+        metafunc.parametrize("backend", names, indirect=True)
+
+
+@pytest.fixture(scope="session")
+def backend(request: pytest.FixtureRequest) -> str:
+    """Name of a backend that works here: one asked for by name must, a default may be missing."""
+    name: str = request.param
+    if request.config.getoption("--backend"):
+        load_backend(name)
+        return name
+    try:
+        load_backend(name)
+    except ImportError as error:
+        pytest.skip(f"backend {name}: {error}")
+    return name
+
+
+@pytest.fixture(scope="session")
+def kernels(backend: str) -> Backend:
+    """The loaded backend object."""
+    return load_backend(backend)

@@ -1,0 +1,212 @@
+"""The command line: what people type when they arrive, and when something is broken."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tinygrad_cnn import _doctor, backend, cli
+
+COMMAND = [sys.executable, "-c", "import sys; from tinygrad_cnn.cli import main; sys.exit(main())"]
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, where no backend has been chosen yet."""
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        capture_output=True,
+        encoding="utf-8",
+        env={**os.environ, **environment},
+    )
+
+
+def test_installed_command_is_this_one() -> None:
+    pyproject = Path(__file__).resolve().parents[1] / "pyproject.toml"
+    scripts = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]["scripts"]
+    module, _, function = scripts["tinygrad-cnn"].partition(":")
+    assert getattr(importlib.import_module(module), function) is cli.main
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["--help"])
+    shown = capsys.readouterr().out
+    assert stopped.value.code == 0
+    assert all(f"    {name} " in shown for name in cli.COMMANDS)
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([name, "--help"])
+    about = (cli.COMMANDS[name].__doc__ or "").split()
+    assert stopped.value.code == 0
+    assert len(about) > 3
+    assert " ".join(about) in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("arguments", [[], ["docter"], ["doctor", "--loud"]])
+def test_wrong_request_is_status_2(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(arguments)
+    assert stopped.value.code == 2
+    assert "usage: tinygrad-cnn" in capsys.readouterr().err
+
+
+def test_unknown_backend_is_one_line_with_the_nearest_name(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.main(["warmup", "--backend", "nunpy"]) == 2
+    shown = capsys.readouterr().err.splitlines()
+    assert len(shown) == 1
+    assert shown[0].startswith(
+        "tinygrad-cnn: unknown backend 'nunpy': expected one of numpy, numba"
+    )
+    assert shown[0].endswith("did you mean 'numpy'?")
+
+
+# -- doctor -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def healthy() -> str:
+    """Doctor's report on the machine that runs the tests."""
+    done = run("doctor")
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_doctor_has_every_section_and_none_failed(healthy: str) -> None:
+    lines = healthy.splitlines()
+    assert all(title in lines for title, _ in _doctor.SECTIONS)
+    assert [line for line in lines if line.startswith("  failed ")] == []
+
+
+def test_doctor_fits_100_columns(healthy: str) -> None:
+    wide = [line for line in healthy.splitlines() if len(line) > 100]
+    assert all(os.sep in line for line in wide), wide  # a path is not broken
+
+
+def test_doctor_says_which_backend_tensors_get(healthy: str) -> None:
+    (line,) = [line for line in healthy.splitlines() if "new tensors get" in line]
+    assert line.split()[3] in backend.backend_names()
+
+
+def test_doctor_names_the_variable_that_chose() -> None:
+    shown = run("doctor", TINYGRAD_CNN_BACKEND="numpy").stdout
+    assert "numpy (named by TINYGRAD_CNN_BACKEND)" in shown
+
+
+def test_doctor_reports_an_unknown_backend_and_goes_on() -> None:
+    done = run("doctor", TINYGRAD_CNN_BACKEND="nunpy")
+    assert done.returncode == 0
+    assert "unknown backend 'nunpy'" in done.stdout
+    assert "mnist-mini" in done.stdout  # of the last section
+
+
+def test_doctor_reports_a_wrong_configuration_and_goes_on(tmp_path: Path) -> None:
+    config = tmp_path / "settings.toml"
+    config.write_text('bakend = "numpy"\n')
+    done = run("doctor", TINYGRAD_CNN_CONFIG=str(config))
+    assert done.returncode == 0
+    assert "did you mean 'backend'?" in " ".join(done.stdout.split())
+    assert "mnist-mini" in done.stdout
+
+
+def test_doctor_without_numba_says_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "numba.py").write_text("raise ModuleNotFoundError(\"No module named 'numba'\")\n")
+    done = run("doctor", PYTHONPATH=str(tmp_path))
+    shown = " ".join(done.stdout.split())
+    assert done.returncode == 0
+    assert (
+        "numba not usable: ModuleNotFoundError: No module named 'numba' (pip install numba)"
+        in shown
+    )
+    assert "new tensors get numpy" in shown
+    assert "failed" not in shown.split()
+
+
+def test_doctor_survives_a_section_that_breaks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken() -> Iterator[_doctor.Row]:
+        yield "driver", "answers"
+        raise RuntimeError("out of luck\nand more of it")
+
+    def sound() -> Iterator[_doctor.Row]:
+        yield "floor", "dry"
+
+    monkeypatch.setattr(_doctor, "SECTIONS", (("GPU", broken), ("House", sound)))
+    assert cli.main(["doctor"]) == 0
+    shown = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines() if line]
+    assert ["failed", "RuntimeError: out of luck"] in shown
+    assert ["driver", "answers"] in shown and ["floor", "dry"] in shown
+
+
+def test_doctor_shows_warnings_as_rows(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def noisy() -> Iterator[_doctor.Row]:
+        import warnings
+
+        warnings.warn("the cache is full", RuntimeWarning, stacklevel=1)
+        yield "cache", "there"
+
+    monkeypatch.setattr(_doctor, "SECTIONS", (("Kernels", noisy),))
+    assert cli.main(["doctor"]) == 0
+    captured = capsys.readouterr()
+    assert "warning             the cache is full" in captured.out
+    assert captured.err == ""
+
+
+def test_doctor_prints_names_the_terminal_cannot_show(tmp_path: Path) -> None:
+    folder = tmp_path / "데이터"
+    folder.mkdir()
+    done = run("doctor", TINYGRAD_CNN_DATA=str(folder), PYTHONIOENCODING="ascii")
+    assert done.returncode == 0
+    assert "???" in done.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="closing a pipe early is a POSIX habit")
+def test_doctor_into_a_closed_pipe_is_quiet() -> None:
+    with subprocess.Popen(
+        [*COMMAND, "doctor"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
+
+
+# -- warmup -----------------------------------------------------------------------------------
+
+
+def test_warmup_shows_a_line_a_group(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Compiling:
+        name = "compiling"
+
+        def warmup(self) -> Iterator[str]:
+            yield "convolution"
+            yield "pooling"
+
+    monkeypatch.setitem(backend._loaded, "compiling", Compiling())
+    assert cli.main(["warmup", "--backend", "compiling"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in shown] == ["convolution", "pooling", "all"]
+    assert all(line.endswith(" s") and float(line.split()[-2]) < 1 for line in shown)
+
+
+def test_warmup_of_numpy_has_nothing_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["warmup", "--backend", "numpy"]) == 0
+    assert capsys.readouterr().out == "backend numpy: nothing to compile\n"

@@ -1,0 +1,191 @@
+"""Batch norm, softmax, cross-entropy, linear and optimiser kernels against loop oracles."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import oracles
+import pytest
+from kernel_inputs import DTYPES, Array, normal, put
+from tolerances import assert_close
+
+from tinygrad_cnn.backend import Backend
+
+
+# -- batch norm -----------------------------------------------------------------------------------
+@pytest.mark.parametrize("shape", ((5, 3), (4, 2, 7), (3, 5, 4, 3), (2, 3, 2, 3, 2), (1, 2, 3, 5)))
+@pytest.mark.parametrize("affine", (True, False))
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_batch_norm_against_loops(
+    kernels: Backend, shape: tuple[int, ...], affine: bool, dtype: str
+) -> None:
+    eps = 1e-3
+    x, gy = normal(11, shape, shape, dtype=dtype)
+    weight, bias = normal(12, shape[1:2], shape[1:2], dtype=dtype) if affine else (None, None)
+    mean, var = (a.astype(dtype) for a in oracles.batch_norm_stats(x))
+    kx, kg, km, kv, kw, kb = put(kernels, x, gy, mean, var, weight, bias)
+    count = x.size // shape[1]
+    found = kernels.batch_norm_stats(kx)
+    for stat, wanted in zip(found, oracles.batch_norm_stats(x), strict=True):
+        assert_close(kernels.to_numpy(stat), wanted, dtype, 8, np.abs(wanted) + np.abs(x).max())
+    y = kernels.to_numpy(kernels.batch_norm(kx, km, kv, kw, kb, eps))
+    wanted = oracles.batch_norm(x, mean, var, weight, bias, eps)
+    assert_close(y, wanted, dtype, 8, np.abs(wanted).max() + 1)
+    grads = kernels.batch_norm_grad(kg, kx, km, kv, kw, eps)
+    exact = oracles.batch_norm_grad(gy, x, mean, var, weight, eps)
+    for name, a, wanted in zip(("gx", "gweight", "gbias"), grads, exact, strict=True):
+        scale = np.abs(gy).max() * (4 if name == "gx" else count) / math.sqrt(float(var.min()))
+        try:
+            assert_close(kernels.to_numpy(a), wanted, dtype, 8, max(scale, np.abs(wanted).max()))
+        except AssertionError as error:
+            raise AssertionError(f"{name}: {error}") from error
+
+
+def test_batch_norm_of_an_empty_batch(kernels: Backend) -> None:
+    x = kernels.empty((0, 3, 4, 5), np.dtype("float32"))
+    ones = kernels.full((3,), 1.0, np.dtype("float32"))
+    assert kernels.batch_norm(x, ones, ones, ones, ones, 1e-5).shape == (0, 3, 4, 5)
+    gx, gweight, gbias = kernels.batch_norm_grad(x, x, ones, ones, ones, 1e-5)
+    assert gx.shape == (0, 3, 4, 5)
+    for sums in (gweight, gbias):
+        assert kernels.to_numpy(sums).tolist() == [0.0, 0.0, 0.0]
+
+
+def test_batch_norm_survives_a_large_mean(kernels: Backend) -> None:
+    """E[x²] − E[x]² would lose every digit here."""
+    (noise,) = normal(13, (64, 2, 5, 5))
+    x = (noise + 4096.0).astype("float32")
+    mean, var = kernels.batch_norm_stats(kernels.asarray(x))
+    wanted_mean, wanted_var = oracles.batch_norm_stats(x)
+    np.testing.assert_allclose(kernels.to_numpy(mean), wanted_mean, rtol=2e-7)
+    np.testing.assert_allclose(kernels.to_numpy(var), wanted_var, rtol=1e-6)
+
+
+# -- softmax, cross-entropy, linear ---------------------------------------------------------------
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", ((4, 10), (1, 1), (3, 70), (2, 3, 5), (0, 4)))
+def test_softmax_family(kernels: Backend, shape: tuple[int, ...], dtype: str) -> None:
+    x = (normal(14, shape)[0] * 5).astype(dtype)
+    kx = kernels.asarray(x)
+    p, logs = oracles.softmax(x), oracles.log_softmax(x)
+    scale = np.abs(logs).max(initial=1.0) + np.abs(x).max(initial=1.0)
+    assert_close(kernels.to_numpy(kernels.softmax(kx, x.ndim - 1)), p, dtype, 8, p * scale + 1e-7)
+    assert_close(kernels.to_numpy(kernels.log_softmax(kx, x.ndim - 1)), logs, dtype, 8, scale)
+    turned = kernels.transpose(kx, tuple(range(x.ndim))[::-1])
+    found = kernels.to_numpy(kernels.softmax(turned, 0)).transpose()
+    assert_close(found, p, dtype, 8, p * scale + 1e-7)
+    if x.ndim == 2:
+        target = np.random.default_rng(15).integers(0, shape[1], shape[0])
+        losses, probabilities = kernels.cross_entropy(kx, kernels.asarray(target))
+        wanted = np.array([-logs[n, t] for n, t in enumerate(target)])
+        assert_close(kernels.to_numpy(losses), wanted, dtype, 8, scale)
+        assert_close(kernels.to_numpy(probabilities), p, dtype, 8, p * scale + 1e-7)
+        (g,) = normal(16, shape[:1], dtype=dtype)
+        stored = p.astype(dtype)
+        gx = kernels.cross_entropy_grad(*put(kernels, g, stored, target))
+        onehot = np.arange(shape[1]) == target[:, None]
+        wanted = (stored.astype(float) - onehot) * g.astype(float)[:, None]
+        assert_close(kernels.to_numpy(gx), wanted, dtype, 2, np.abs(g.astype(float))[:, None])
+
+
+def test_softmax_does_not_overflow(kernels: Backend) -> None:
+    x = np.array([[1e30, 1.0, -1e30], [-1e30, -1e30, -1e30]], "float32")
+    wanted = [[1.0, 0.0, 0.0], [1 / 3, 1 / 3, 1 / 3]]
+    np.testing.assert_allclose(
+        kernels.to_numpy(kernels.softmax(kernels.asarray(x), 1)), wanted, rtol=1e-6
+    )
+    losses, _ = kernels.cross_entropy(kernels.asarray(x), kernels.asarray(np.array([0, 2])))
+    np.testing.assert_allclose(kernels.to_numpy(losses), [0, math.log(3)], rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("lead", ((), (5,), (2, 3), (0,)))
+@pytest.mark.parametrize("with_bias", (True, False))
+def test_linear(kernels: Backend, lead: tuple[int, ...], with_bias: bool, dtype: str) -> None:
+    x, w, b = normal(17, (*lead, 7), (4, 7), (4,), dtype=dtype)
+    bias = b if with_bias else np.zeros_like(b)
+    wanted = oracles.matmul(x.reshape(-1, 7), w.T) + bias
+    size = oracles.matmul(abs(x).reshape(-1, 7), abs(w).T) + abs(bias)
+    found = kernels.linear(*put(kernels, x, w, b if with_bias else None))
+    shape = (*lead, 4)
+    assert_close(kernels.to_numpy(found), wanted.reshape(shape), dtype, 9, size.reshape(shape))
+
+
+# -- optimiser steps ------------------------------------------------------------------------------
+def step_arrays(kernels: Backend, dtype: str, count: int) -> list[list[Array]]:
+    """``count`` lists of parameters of shapes (3, 4), (), (0,) and a transposed (5, 2)."""
+    lists = []
+    for i in range(count):
+        a, b, c, d = normal(20 + i, (3, 4), (), (0,), (2, 5))
+        plain = [np.abs(v) if i == 3 else v for v in (a, np.asarray(b), c, d)]  # 3: Adam's v
+        arrays = [kernels.asarray(v.astype(dtype)) for v in plain]
+        arrays[3] = kernels.transpose(arrays[3], (1, 0))
+        lists.append(arrays)
+    return lists
+
+
+def compare_steps(kernels: Backend, before: Any, after: Any, dtype: str, rule: Any) -> None:
+    """``rule`` maps one number of each list before to the numbers expected after."""
+    for old, new in zip(zip(*before, strict=True), zip(*after, strict=True), strict=True):
+        for at in oracles.indices(old[0].shape):
+            wanted = rule(*(float(a[at]) for a in old))
+            found = [kernels.to_numpy(a)[at] for a in new]
+            scale = 4 + max(abs(float(a[at])) for a in old)
+            for f, w in zip(found, wanted, strict=True):
+                assert_close(f, w, dtype, 4, scale)
+
+
+def snapshot(kernels: Backend, lists: list[list[Array]]) -> list[list[Array]]:
+    return [[kernels.to_numpy(a).copy() for a in arrays] for arrays in lists]
+
+
+@pytest.mark.parametrize("dtype", ("float32", "float64"))
+@pytest.mark.parametrize("weight_decay", (0.0, 0.1))
+@pytest.mark.parametrize(
+    ("momentum", "dampening", "nesterov", "first"),
+    ((0.0, 0.0, False, True), (0.9, 0.0, False, True), (0.9, 0.0, False, False),
+     (0.8, 0.3, False, False), (0.9, 0.0, True, False), (0.9, 0.0, True, True)),
+)  # fmt: skip
+def test_sgd_step(
+    kernels: Backend, dtype: str, weight_decay: float, momentum: float, dampening: float,
+    nesterov: bool, first: bool,
+) -> None:  # fmt: skip
+    params, grads, momenta = lists = step_arrays(kernels, dtype, 3)
+    before = snapshot(kernels, lists)
+    options: dict[str, Any] = {
+        "lr": 0.05, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay,
+        "nesterov": nesterov, "first": first,
+    }  # fmt: skip
+    kernels.sgd_step(params, grads, momenta if momentum else None, **options)
+    for g, old in zip(grads, before[1], strict=True):
+        np.testing.assert_array_equal(kernels.to_numpy(g), old)
+
+    def rule(p: float, g: float, m: float) -> tuple[float, float]:
+        new_p, new_m = oracles.sgd(p, g, m, **options)
+        return new_p, new_m if momentum else m
+
+    compare_steps(kernels, before, [params, momenta], dtype, rule)
+
+
+@pytest.mark.parametrize("dtype", ("float32", "float64"))
+@pytest.mark.parametrize(("weight_decay", "decoupled"), ((0.0, False), (0.1, False), (0.1, True)))
+@pytest.mark.parametrize("step", (1, 7))
+def test_adam_step(
+    kernels: Backend, dtype: str, weight_decay: float, decoupled: bool, step: int
+) -> None:
+    params, grads, m, v = lists = step_arrays(kernels, dtype, 4)
+    before = snapshot(kernels, lists)
+    options: dict[str, Any] = {
+        "lr": 0.01, "betas": (0.9, 0.99), "eps": 1e-6, "weight_decay": weight_decay,
+        "decoupled": decoupled, "step": step,
+    }  # fmt: skip
+    kernels.adam_step(params, grads, m, v, **options)
+    for g, old in zip(grads, before[1], strict=True):
+        np.testing.assert_array_equal(kernels.to_numpy(g), old)
+
+    def rule(p: float, g: float, mean: float, square: float) -> tuple[float, float, float]:
+        return oracles.adam(p, g, mean, square, **options)
+
+    compare_steps(kernels, before, [params, m, v], dtype, rule)

@@ -1,0 +1,394 @@
+"""Reverse-mode differentiation: walk the recorded graph from outputs to leaves.
+
+``backward`` adds gradients to ``.grad`` of leaves; ``grad`` returns them and writes nowhere. With
+``create_graph=True`` the derivative rules themselves are recorded, which gives derivatives of every
+order.
+
+Why an order at all? An operation may run backward only when the gradients of *all* its uses have
+been added up. Every operation is younger than its inputs, so "youngest first" is such an order,
+found without recursion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ContextDecorator
+from operator import attrgetter
+from typing import Any
+
+from .anomaly import Anomaly, detect_anomaly
+from .checkpoint import checkpoint
+from .derivatives import hessian, hvp, jacobian, jvp, vjp
+from .function import Function
+from .geometry import Shape, broadcast_axes
+from .tensor import Edge, Op, Tensor, mode
+
+__all__ = [
+    "Anomaly", "Function", "backward", "checkpoint", "detect_anomaly", "enable_grad", "grad",
+    "hessian", "hvp",
+    "inference_mode", "is_grad_enabled", "jacobian", "jvp", "no_grad", "set_grad_enabled", "vjp",
+]  # fmt: skip
+
+
+class set_grad_enabled(ContextDecorator):  # noqa: N801  (PyTorch's name)
+    """Switch recording on or off in this thread: ``with set_grad_enabled(False):``, a decorator, or
+    a plain call.
+    """
+
+    def __init__(self, enabled: bool) -> None:
+        self.enabled = enabled
+        self.before = [mode.record]
+        mode.record = enabled
+
+    def __enter__(self) -> None:
+        mode.record = self.enabled
+
+    def __exit__(self, *_: object) -> None:
+        mode.record = self.before[-1]
+
+
+class _Switch(ContextDecorator):
+    """A re-usable ``with`` block (and decorator) that sets recording and restores what was
+    before.
+    """
+
+    record = False
+    inference = False
+
+    def __init__(self) -> None:
+        self.before: list[tuple[bool, bool]] = []
+
+    def __enter__(self) -> None:
+        self.before.append((mode.record, mode.inference))
+        mode.record, mode.inference = self.record, self.inference or mode.inference
+
+    def __exit__(self, *_: object) -> None:
+        mode.record, mode.inference = self.before.pop()
+
+    def _recreate_cm(self) -> _Switch:
+        return type(self)()
+
+
+class no_grad(_Switch):  # noqa: N801
+    """``with no_grad():`` nothing is recorded."""
+
+
+class enable_grad(_Switch):  # noqa: N801
+    """``with enable_grad():`` recording is on again inside ``no_grad``."""
+
+    record = True
+
+
+class inference_mode(_Switch):  # noqa: N801
+    """``no_grad`` for code whose results will never be differentiated."""
+
+    inference = True
+
+    def __init__(self, mode: bool = True) -> None:
+        super().__init__()
+        self.record, self.inference = not mode, mode
+
+
+def is_grad_enabled() -> bool:
+    """Whether operations are being recorded in this thread."""
+    return mode.record
+
+
+def backward(
+    tensors: Tensor | Sequence[Tensor],
+    grad_tensors: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Sequence[Tensor] | Tensor | None = None,
+) -> None:
+    """Add the derivative of Σ tensorsᵢ·grad_tensorsᵢ to ``.grad`` of every leaf (or of ``inputs``
+    only).
+
+    The graph is freed unless ``retain_graph`` (default: ``create_graph``). Raises RuntimeError when
+    a tensor has no graph, when a non-scalar has no gradient, when the graph was freed, or when a
+    saved tensor was changed in place.
+    """
+    roots, seeds = _roots(tensors, grad_tensors)
+    targets = None if inputs is None else [_key(t) for t in _listed(inputs)]
+    retain = create_graph if retain_graph is None else retain_graph
+    found = _run(roots, seeds, targets, retain, create_graph)
+    for leaf, total in found.items():
+        if isinstance(leaf, Tensor):
+            _write_grad(leaf, total, create_graph)
+    if inputs is not None:
+        for t in _listed(inputs):
+            if t.grad_fn is not None and t.grad_fn in found:
+                _write_grad(t, found[t.grad_fn], create_graph)
+
+
+def grad(
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    grad_outputs: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool = False,
+) -> tuple[Any, ...]:
+    """The derivatives of Σ outputsᵢ·grad_outputsᵢ with respect to ``inputs``, as a tuple; ``.grad``
+    is not touched.
+
+    Raises RuntimeError for an input that was not used (None instead with ``allow_unused``), and as
+    ``backward`` does.
+
+    >>> import tinygrad_cnn as tg
+    >>> x = tg.tensor(3.0, requires_grad=True, backend="numpy")
+    >>> (dy,) = tg.autograd.grad(x ** 3, x, create_graph=True)
+    >>> tg.autograd.grad(dy, x)[0].item()      # d²(x³)/dx² = 6x
+    18.0
+    """
+    roots, seeds = _roots(outputs, grad_outputs)
+    wanted = _listed(inputs)
+    for i, t in enumerate(wanted):
+        if not t.requires_grad:
+            raise RuntimeError(f"grad: input {i} {t.shape} does not require gradients")
+    keys = [_key(t) for t in wanted]
+    found = _run(
+        roots, seeds, keys, create_graph if retain_graph is None else retain_graph, create_graph
+    )
+    missing = [i for i, key in enumerate(keys) if key not in found]
+    if missing and not allow_unused:
+        raise RuntimeError(
+            f"grad: input {missing[0]} {wanted[missing[0]].shape} was not used to compute the "
+            "outputs; "
+            "pass allow_unused=True to get None for it"
+        )
+    return tuple(found.get(key) for key in keys)
+
+
+# ------------------------------------------------------------------------------------------------
+# The walk
+# ------------------------------------------------------------------------------------------------
+def _run(
+    roots: Sequence[Edge],
+    seeds: Sequence[Tensor],
+    targets: Sequence[Edge] | None,
+    retain: bool,
+    create: bool,
+) -> dict[Edge, Tensor]:
+    """Send the seed gradients back; returns the gradient of every leaf, or of the ``targets``
+    only.
+    """
+    order = _youngest_first(roots)
+    needed = None if targets is None else _leading_to(targets, order)
+    wanted = frozenset(targets or ())
+    sums = _Sums(create)
+    for root, seed in zip(roots, seeds, strict=True):
+        sums.add(root, seed)
+    found: dict[Edge, Tensor] = {}
+    before, mode.record = mode.record, create
+    try:
+        for op in order:
+            total = sums.pop(op)
+            if total is None:
+                continue
+            total = _observe(op, total, create)
+            if op in wanted:
+                found[op] = total
+            if needed is not None and op not in needed:
+                continue
+            op.needs = tuple(e is not None and (needed is None or e in needed) for e in op.edges)
+            if any(op.needs):
+                for edge, need, part in zip(
+                    op.edges, op.needs, _derivative(op, total, create), strict=True
+                ):
+                    if need and part is not None:
+                        sums.add(edge, part)
+            if not retain:
+                op.edges, op.inputs, op.array = (), (), None
+        for leaf, total in sums.rest():
+            if needed is None or leaf in wanted:
+                for hook in list((leaf._hooks or {}).values()):
+                    total = _replaced(hook(total), total)
+                found[leaf] = total
+    finally:
+        mode.record = before
+    return found
+
+
+def _youngest_first(roots: Sequence[Edge]) -> list[Op]:
+    """All recorded operations behind the roots, the youngest first."""
+    found: set[Op] = set()
+    stack = [r for r in roots if isinstance(r, Op)]
+    while stack:
+        op = stack.pop()
+        if op in found:
+            continue
+        found.add(op)
+        if not op.edges:
+            raise RuntimeError(
+                f"backward through {op.name} a second time: its graph was freed after the first; "
+                "call backward(retain_graph=True) the first time to keep it"
+            )
+        stack.extend(e for e in op.edges if isinstance(e, Op) and e not in found)
+    return sorted(found, key=attrgetter("sequence"), reverse=True)
+
+
+def _leading_to(targets: Sequence[Edge], order: Sequence[Op]) -> set[Edge]:
+    """The operations through which a gradient reaches a target, with the targets."""
+    needed = set(targets)
+    for op in reversed(order):
+        if any(e in needed for e in op.edges if e is not None):
+            needed.add(op)
+    return needed
+
+
+class _Sums:
+    """Gradients that wait for the rest of their sum; sums made here are added to in place."""
+
+    def __init__(self, create: bool) -> None:
+        self.waiting: dict[Edge, Tensor] = {}
+        self.ours: set[Edge] = set()
+        self.create = create
+
+    def add(self, edge: Edge, part: Tensor) -> None:
+        before = self.waiting.get(edge)
+        if before is None:
+            self.waiting[edge] = part
+        elif edge in self.ours:
+            before.backend.add(before.array, part.array, out=before.array)
+        else:
+            self.waiting[edge] = before + part
+            if not self.create:
+                self.ours.add(edge)
+
+    def pop(self, edge: Edge) -> Tensor | None:
+        return self.waiting.pop(edge, None)
+
+    def rest(self) -> list[tuple[Tensor, Tensor]]:
+        return list(self.waiting.items())
+
+
+def _observe(op: Op, total: Tensor, create: bool) -> Tensor:
+    """Run the hooks of the tensor that ``op`` made, and keep its gradient when asked to."""
+    if op.hooks:
+        for hook in list(op.hooks.values()):
+            total = _replaced(hook(total), total)
+    if op.kept is not None and (made := op.kept()) is not None:
+        _write_grad(made, total, create)
+    return total
+
+
+def _replaced(answer: Any, total: Tensor) -> Tensor:
+    if answer is None:
+        return total
+    if not isinstance(answer, Tensor) or answer.shape != total.shape:
+        raise ValueError(
+            f"a gradient hook must return None or a tensor of shape {total.shape}, "
+            f"received {answer!r}"
+        )
+    return answer
+
+
+def _derivative(op: Op, total: Tensor, create: bool) -> list[Tensor | None]:
+    """The gradients of the inputs of ``op``, un-broadcast, from that of its output."""
+    for i, t in enumerate(op.inputs):
+        if isinstance(t, Tensor) and t.version != op.versions[i]:
+            raise _changed(op, f"input {i}", t.shape)
+    out = None
+    if op.array is not None:
+        if op.counter[0]:
+            raise _changed(op, "output", op.array.shape)
+        out = Tensor._wrap(op.array, op.kernels)
+        out.requires_grad, out.grad_fn = create, op if create else None
+    parts: Any
+    if op.fused_backward is not None and not create:
+        arrays = [t.array if isinstance(t, Tensor) else t for t in op.inputs]
+        parts = op.fused_backward(op.kernels, total.array, op.array, *arrays)
+        if not isinstance(parts, tuple):
+            parts = (parts,)
+        parts = [None if p is None else Tensor._wrap(p, op.kernels) for p in parts]
+    else:
+        parts = op.backward(total, out)
+        parts = list(parts) if isinstance(parts, tuple) else [parts]
+    for i, (part, shape) in enumerate(zip(parts, op.shapes, strict=True)):
+        if part is not None and shape is not None and op.needs[i] and part.array.shape != shape:
+            parts[i] = _unbroadcast(op, i, part, shape)
+    if mode.anomaly is not None:
+        mode.anomaly.backward(op, parts)
+    return parts  # type: ignore[no-any-return]
+
+
+def _unbroadcast(op: Op, i: int, part: Tensor, shape: Shape) -> Tensor:
+    if not op.broadcasts:
+        raise RuntimeError(
+            f"{op.name}: gradient of input {i} has shape {part.shape}, the input {shape}"
+        )
+    summed = part.sum(broadcast_axes(part.shape, shape), keepdim=True) if part.ndim else part
+    return summed.reshape(shape)
+
+
+def _changed(op: Op, what: str, shape: Shape) -> RuntimeError:
+    where = (
+        f" (made at {op.source})" if op.source else "; detect_anomaly() adds the line that made it"
+    )
+    return RuntimeError(
+        f"{op.name} saved its {what} {tuple(shape)} for backward, "
+        f"but it was changed in place since{where}. "
+        "Use the out-of-place operation, or .clone() before the change"
+    )
+
+
+def _write_grad(leaf: Tensor, total: Tensor, create: bool) -> None:
+    """leaf.grad (+)= total; a gradient that something else may hold is copied first."""
+    kernels = leaf.backend
+    if leaf.grad is None:
+        if not create and (total.requires_grad or not kernels.owns(total.array) or _shared(total)):
+            total = Tensor._wrap(kernels.copy(kernels.reshape(total.array, total.shape)), kernels)
+        leaf.grad = total
+    elif create:
+        leaf.grad = leaf.grad + total
+    else:
+        kernels.add(leaf.grad.array, total.array, out=leaf.grad.array)
+        leaf.grad._version_list()[0] += 1
+
+
+def _shared(total: Tensor) -> bool:
+    """Whether anything but this walk refers to the array (CPython's count: array attribute +
+    argument).
+    """
+    import sys
+
+    return sys.getrefcount(total.array) > 2 or sys.getrefcount(total) > 5
+
+
+def _key(t: Tensor) -> Edge:
+    if t._base is not None:
+        t._refresh()
+    return t.grad_fn or t
+
+
+def _listed(tensors: Any) -> list[Tensor]:
+    return [tensors] if isinstance(tensors, Tensor) else list(tensors)
+
+
+def _roots(tensors: Any, gradients: Any) -> tuple[list[Edge], list[Tensor]]:
+    outputs = _listed(tensors)
+    given = [None] * len(outputs) if gradients is None else _listed(gradients)
+    if len(given) != len(outputs):
+        raise ValueError(f"expected {len(outputs)} gradients, one an output, received {len(given)}")
+    seeds = []
+    for i, (t, g) in enumerate(zip(outputs, given, strict=True)):
+        if not t.requires_grad:
+            raise RuntimeError(
+                f"output {i} {t.shape} has no graph: "
+                "none of the tensors it was computed from requires gradients"
+            )
+        if g is None:
+            if t.array.size != 1:
+                raise RuntimeError(
+                    f"backward needs a scalar, output {i} has shape {t.shape}: "
+                    f"reduce it with .sum() or .mean(), or pass a gradient of shape {t.shape}"
+                )
+            g = Tensor._wrap(t.backend.full(t.shape, 1.0, t.dtype), t.backend)
+        elif g.shape != t.shape or g.dtype != t.dtype:
+            raise ValueError(
+                f"gradient {i}: expected shape {t.shape} and {t.dtype}, "
+                f"received {g.shape} and {g.dtype}"
+            )
+        seeds.append(g)
+    return [_key(t) for t in outputs], seeds

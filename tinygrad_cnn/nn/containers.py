@@ -1,0 +1,211 @@
+"""Modules that hold modules: Sequential, ModuleList, ModuleDict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
+from operator import index
+from typing import Any, Self, overload
+
+from .module import Module, _indent
+
+
+class _Numbered(Module):
+    """Children called "0", "1", …: what Sequential and ModuleList share."""
+
+    def _list(self) -> list[Module]:
+        return [child for child in self.__dict__.values() if isinstance(child, Module)]
+
+    def _names(self) -> list[str]:
+        return [name for name, child in self.__dict__.items() if isinstance(child, Module)]
+
+    def _put(self, modules: Iterable[Module]) -> None:
+        """Make ``modules`` the children, in this order."""
+        wanted = list(modules)
+        for i, module in enumerate(wanted):
+            _check(module, f"{type(self).__name__}[{i}]")
+        for name in self._names():
+            object.__delattr__(self, name)
+        for i, module in enumerate(wanted):
+            setattr(self, str(i), module)
+
+    def _name_at(self, place: Any) -> str:
+        names, i = self._names(), index(place)
+        if not -len(names) <= i < len(names):
+            raise IndexError(f"{type(self).__name__} has {len(names)} modules, received index {i}")
+        return names[i]
+
+    def __len__(self) -> int:
+        return len(self._list())
+
+    def __iter__(self) -> Iterator[Module]:
+        return iter(self._list())
+
+    def __setitem__(self, place: int, module: Module) -> None:
+        setattr(self, self._name_at(place), _check(module, type(self).__name__))
+
+    def __delitem__(self, place: int | slice) -> None:
+        kept = self._list()
+        del kept[place]
+        self._put(kept)
+
+    def append(self, module: Module) -> Self:
+        """Add a module at the end."""
+        taken, number = set(self._names()), len(self)
+        while str(number) in taken:  # a slice keeps the names it was cut from
+            number += 1
+        setattr(self, str(number), _check(module, f"{type(self).__name__}.append"))
+        return self
+
+    def extend(self, modules: Iterable[Module]) -> Self:
+        """Add several modules at the end."""
+        for module in list(modules):
+            self.append(module)
+        return self
+
+    def insert(self, place: int, module: Module) -> Self:
+        """Put a module before position ``place``."""
+        modules = self._list()
+        modules.insert(place, module)
+        self._put(modules)
+        return self
+
+    def pop(self, place: int | slice = -1) -> Any:
+        """Remove and return the module at ``place``."""
+        found = self[place]  # type: ignore[index]
+        del self[place]
+        return found
+
+
+class Sequential(_Numbered):
+    """Modules called one after the other: Sequential(a, b)(x) = b(a(x)).
+
+    Takes modules, or one dict of named modules. Indexing gives a module, slicing a Sequential.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__()
+        if len(args) == 1 and isinstance(args[0], Mapping):
+            for name, module in args[0].items():
+                self.register_module(name, _check(module, f"Sequential[{name!r}]"))
+        else:
+            self._put(args)
+
+    def forward(self, input: Any) -> Any:
+        for child in self._list():
+            input = child(input)
+        return input
+
+    @overload
+    def __getitem__(self, place: int) -> Module: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequential: ...
+    def __getitem__(self, place: int | slice) -> Module:
+        if isinstance(place, slice):
+            names = self._names()[place]
+            return type(self)({name: self.__dict__[name] for name in names})
+        return self.__dict__[self._name_at(place)]  # type: ignore[no-any-return]
+
+
+class ModuleList(_Numbered):
+    """A list of modules whose parameters are found. It has no forward: loop over it in yours."""
+
+    def __init__(self, modules: Iterable[Module] | None = None) -> None:
+        super().__init__()
+        self._put(modules or ())
+
+    @overload
+    def __getitem__(self, place: int) -> Module: ...
+    @overload
+    def __getitem__(self, place: slice) -> ModuleList: ...
+    def __getitem__(self, place: int | slice) -> Module:
+        if isinstance(place, slice):
+            return type(self)(self._list()[place])
+        return self.__dict__[self._name_at(place)]  # type: ignore[no-any-return]
+
+    def __add__(self, other: Iterable[Module]) -> ModuleList:
+        return ModuleList([*self, *other])
+
+    def __iadd__(self, other: Iterable[Module]) -> Self:
+        return self.extend(other)
+
+    def __repr__(self) -> str:
+        """Runs of equal modules are shown once: ``(0-2): 3 x Linear(…)``."""
+        lines, start = [], 0
+        for text, run in groupby(map(repr, self)):
+            count = len(list(run))
+            name = f"{start}" if count == 1 else f"{start}-{start + count - 1}"
+            lines.append(f"({name}): {f'{count} x ' if count > 1 else ''}{_indent(text)}")
+            start += count
+        return (
+            f"{self._get_name()}(\n  " + "\n  ".join(lines) + "\n)"
+            if lines
+            else f"{self._get_name()}()"
+        )
+
+
+class ModuleDict(Module):
+    """A dict of modules whose parameters are found. It has no forward: use its items in yours."""
+
+    def __init__(
+        self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] | None = None
+    ) -> None:
+        super().__init__()
+        self.update(modules or {})
+
+    def _dict(self) -> dict[str, Module]:
+        return {name: child for name, child in self.__dict__.items() if isinstance(child, Module)}
+
+    def __getitem__(self, key: str) -> Module:
+        return self._dict()[key]
+
+    def __setitem__(self, key: str, module: Module) -> None:
+        self.register_module(key, _check(module, f"ModuleDict[{key!r}]"))
+
+    def __delitem__(self, key: str) -> None:
+        self.pop(key)
+
+    def __len__(self) -> int:
+        return len(self._dict())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._dict())
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._dict()
+
+    def keys(self) -> Iterable[str]:
+        """The names."""
+        return self._dict().keys()
+
+    def values(self) -> Iterable[Module]:
+        """The modules."""
+        return self._dict().values()
+
+    def items(self) -> Iterable[tuple[str, Module]]:
+        """(name, module) pairs."""
+        return self._dict().items()
+
+    def pop(self, key: str) -> Module:
+        """Remove and return the module called ``key``."""
+        found = self[key]
+        delattr(self, key)
+        return found
+
+    def clear(self) -> None:
+        """Remove all modules."""
+        for key in self._dict():
+            delattr(self, key)
+
+    def update(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]]) -> None:
+        """Add or replace modules."""
+        for key, module in modules.items() if isinstance(modules, Mapping) else modules:
+            self[key] = module
+
+
+def _check(module: Any, where: str) -> Module:
+    if not isinstance(module, Module):
+        what = module.__name__ if isinstance(module, type) else type(module).__name__
+        hint = f"; did you mean {what}()?" if isinstance(module, type) else ""
+        raise TypeError(f"{where}: expected a Module, received {what}{hint}")
+    return module

@@ -1,0 +1,67 @@
+"""Gradient clipping, and all parameters as one vector."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from ..autograd import no_grad
+from ..ops import cat
+from ..tensor import Tensor
+
+
+def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
+    given = [parameters] if isinstance(parameters, Tensor) else parameters
+    return [p.grad for p in given if p.grad is not None]
+
+
+def clip_grad_norm_(
+    parameters: Tensor | Iterable[Tensor], max_norm: float, norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+) -> Tensor:  # fmt: skip
+    """Scale all gradients by min(1, max_norm / (norm + 1e-6)), in place; returns their joint norm.
+
+    The norm is (Σ |g|ᵖ)^(1/p) over all elements of all gradients, or the largest |g| for p = inf. Raises
+    RuntimeError for a norm that is NaN or infinite when ``error_if_nonfinite``.
+    """
+    grads = _gradients(parameters)
+    if not grads:
+        return Tensor(0.0)
+    with no_grad():
+        sizes = cat(
+            [g.abs().reshape(-1).norm(norm_type).reshape(1).to(grads[0].dtype) for g in grads]
+        )
+        total = sizes.norm(norm_type)
+        if error_if_nonfinite and not math.isfinite(total.item()):
+            raise RuntimeError(f"clip_grad_norm_: the norm of order {norm_type} is {total.item()}")
+        scale = (max_norm / (total + 1e-6)).clamp(max=1.0)
+        for g in grads:
+            g.mul_(scale.to(g.dtype))
+    return total
+
+
+def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
+    """Limit every element of every gradient to [−clip_value, clip_value], in place."""
+    with no_grad():
+        for g in _gradients(parameters):
+            g.clamp_(-clip_value, clip_value)
+
+
+def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
+    """All elements of all parameters in one vector, differentiably."""
+    return cat([p.reshape(-1) for p in parameters])
+
+
+def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
+    """Write consecutive pieces of ``vec`` into the parameters. Raises ValueError when the sizes differ."""
+    params = list(parameters)
+    sizes = [math.prod(p.shape) for p in params]
+    if vec.shape != (sum(sizes),):
+        raise ValueError(
+            f"vector_to_parameters: expected shape ({sum(sizes)},), received {vec.shape}"
+        )
+    start = 0
+    with no_grad():
+        for p, size in zip(params, sizes, strict=True):
+            p.copy_(vec[start : start + size].reshape(p.shape))
+            start += size

@@ -1,0 +1,190 @@
+"""New tensors: filled, counted, or like another one. Random ones are in ``tinygrad_cnn.random``."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from .. import random
+from ..dtypes import as_dtype, bool_, float32, int64
+from ..tensor import BackendLike, Tensor, _pick
+
+
+def _filled(
+    size: tuple[Any, ...], value: float, dtype: Any, backend: BackendLike, requires_grad: bool
+) -> Tensor:
+    owner = _pick(backend)
+    t = Tensor._wrap(owner.full(random._shape(size), value, as_dtype(dtype)), owner)
+    return t.requires_grad_() if requires_grad else t
+
+
+def zeros(
+    *size: Any, dtype: Any = float32, backend: BackendLike = None, requires_grad: bool = False
+) -> Tensor:
+    """All elements 0; the shape as integers or one sequence."""
+    return _filled(size, 0, dtype, backend, requires_grad)
+
+
+def ones(
+    *size: Any, dtype: Any = float32, backend: BackendLike = None, requires_grad: bool = False
+) -> Tensor:
+    """All elements 1."""
+    return _filled(size, 1, dtype, backend, requires_grad)
+
+
+def empty(
+    *size: Any, dtype: Any = float32, backend: BackendLike = None, requires_grad: bool = False
+) -> Tensor:
+    """Elements of any value."""
+    owner = _pick(backend)
+    t = Tensor._wrap(owner.empty(random._shape(size), as_dtype(dtype)), owner)
+    return t.requires_grad_() if requires_grad else t
+
+
+def full(
+    size: Any,
+    fill_value: float,
+    *,
+    dtype: Any = None,
+    backend: BackendLike = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """All elements ``fill_value``; the dtype follows its type unless given."""
+    if dtype is None:
+        dtype = (
+            bool_
+            if isinstance(fill_value, bool)
+            else int64
+            if isinstance(fill_value, int)
+            else float32
+        )
+    return _filled(
+        (size,) if isinstance(size, int) else (tuple(size),),
+        fill_value,
+        dtype,
+        backend,
+        requires_grad,
+    )
+
+
+def arange(
+    start: float,
+    end: float | None = None,
+    step: float = 1,
+    *,
+    dtype: Any = None,
+    backend: BackendLike = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """start, start + step, … below end (0 … start−1 with one argument). Raises ValueError for a
+    zero step or the wrong sign.
+    """
+    if end is None:
+        start, end = 0, start
+    if not step or (end - start) * step < 0:
+        raise ValueError(f"arange: a step of {step} does not lead from {start} to {end}")
+    if dtype is None:
+        dtype = int64 if all(isinstance(v, int) for v in (start, end, step)) else float32
+    owner = _pick(backend)
+    t = Tensor._wrap(owner.arange(start, end, step, as_dtype(dtype)), owner)
+    return t.requires_grad_() if requires_grad else t
+
+
+def linspace(
+    start: float,
+    end: float,
+    steps: int,
+    *,
+    dtype: Any = float32,
+    backend: BackendLike = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """``steps`` equally spaced numbers from start to end, both included."""
+    if steps < 0:
+        raise ValueError(f"linspace: steps must not be negative, received {steps}")
+    import numpy as np
+
+    owner = _pick(backend)
+    t = Tensor._wrap(owner.asarray(np.linspace(start, end, steps), as_dtype(dtype)), owner)
+    return t.requires_grad_() if requires_grad else t
+
+
+def eye(
+    n: int,
+    m: int | None = None,
+    *,
+    dtype: Any = float32,
+    backend: BackendLike = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """Ones on the main diagonal of an n × m matrix (m = n by default), zeros elsewhere."""
+    import numpy as np
+
+    owner = _pick(backend)
+    t = Tensor._wrap(owner.asarray(np.eye(n, m), as_dtype(dtype)), owner)
+    return t.requires_grad_() if requires_grad else t
+
+
+def _like(input: Tensor, dtype: Any, backend: BackendLike) -> dict[str, Any]:
+    return {"dtype": input.dtype if dtype is None else dtype, "backend": backend or input.backend}
+
+
+def zeros_like(
+    input: Tensor, *, dtype: Any = None, backend: BackendLike = None, requires_grad: bool = False
+) -> Tensor:
+    """Zeros of input's shape, dtype and backend."""
+    return zeros(input.shape, requires_grad=requires_grad, **_like(input, dtype, backend))
+
+
+def ones_like(
+    input: Tensor, *, dtype: Any = None, backend: BackendLike = None, requires_grad: bool = False
+) -> Tensor:
+    """Ones of input's shape, dtype and backend."""
+    return ones(input.shape, requires_grad=requires_grad, **_like(input, dtype, backend))
+
+
+def empty_like(
+    input: Tensor, *, dtype: Any = None, backend: BackendLike = None, requires_grad: bool = False
+) -> Tensor:
+    """Any values, of input's shape, dtype and backend."""
+    return empty(input.shape, requires_grad=requires_grad, **_like(input, dtype, backend))
+
+
+def full_like(
+    input: Tensor,
+    fill_value: float,
+    *,
+    dtype: Any = None,
+    backend: BackendLike = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """``fill_value`` everywhere, of input's shape, dtype and backend."""
+    return full(
+        input.shape, fill_value, requires_grad=requires_grad, **_like(input, dtype, backend)
+    )
+
+
+def rand_like(
+    input: Tensor, *, dtype: Any = None, backend: BackendLike = None, requires_grad: bool = False
+) -> Tensor:
+    """Uniform numbers in [0, 1), of input's shape, dtype and backend."""
+    return random.rand(input.shape, requires_grad=requires_grad, **_like(input, dtype, backend))
+
+
+def randn_like(
+    input: Tensor, *, dtype: Any = None, backend: BackendLike = None, requires_grad: bool = False
+) -> Tensor:
+    """Standard normal numbers, of input's shape, dtype and backend."""
+    return random.randn(input.shape, requires_grad=requires_grad, **_like(input, dtype, backend))
+
+
+def meshgrid(*tensors: Tensor, indexing: str = "ij") -> tuple[Tensor, ...]:
+    """Coordinate grids of 1-d tensors; indexing "ij" or "xy"."""
+    if indexing not in ("ij", "xy"):
+        raise ValueError(f'meshgrid: indexing must be "ij" or "xy", received {indexing!r}')
+    shape = tuple(math.prod(t.shape) for t in tensors)
+    grids = [
+        t.reshape([n if i == k else 1 for i, n in enumerate(shape)]).expand(shape).clone()
+        for k, t in enumerate(tensors)
+    ]
+    return tuple(g.transpose(0, 1) if indexing == "xy" and len(shape) > 1 else g for g in grids)

@@ -1,0 +1,300 @@
+"""Normalisation: subtract a mean, divide by a spread, apply a learned scale and shift.
+
+Batch norm is the kernel; the others choose which cells share a mean and arrange them as its channels:
+
+    batch norm     over N, H, W     of each channel             instance norm  over H, W  of each (n, c)
+    layer norm     over the last dimensions of each sample      group norm     over C/G, H, W  of each (n, g)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from ..backend import Array, Backend
+from ..geometry import Window
+from ..tensor import Op, Tensor
+from .checks import same_dtype, tensor_of_floats
+from .pool import AvgPool
+
+
+def _channels(v: Tensor, ndim: int) -> Tensor:
+    """v (C,) shaped to broadcast along dimension 1 of ``ndim``."""
+    return v.reshape(1, v.shape[0], *(1,) * (ndim - 2))
+
+
+class BatchNorm(Op):
+    """y = (x − mean)/σ · w + b with mean, σ² = var + eps taken over all axes but 1 of x itself.
+
+    The statistics depend on x, and a gradient of the gradient must know: ``backward`` computes them anew from x. With
+    the saved numbers as constants the first derivative is the same but the second is wrong (off by half in
+    typical cases).
+    """
+
+    def __init__(self, eps: float) -> None:
+        self.eps = eps
+
+    def forward(self, kernels: Backend, x: Array, w: Array | None, b: Array | None) -> Array:
+        self.mean, self.var = kernels.batch_norm_stats(x)
+        return kernels.batch_norm(x, self.mean, self.var, w, b, self.eps)
+
+    def backward(self, grad: Tensor, out: None) -> tuple[Tensor | None, ...]:
+        x, w, b = self.inputs
+        axes = (0, *range(2, x.ndim))
+        centred = x - x.mean(axes, keepdim=True)
+        inverse = ((centred * centred).mean(axes, keepdim=True) + self.eps).rsqrt()
+        xhat = centred * inverse
+        product = grad * xhat
+        spread = grad - grad.mean(axes, keepdim=True) - xhat * product.mean(axes, keepdim=True)
+        gx = spread * (inverse if w is None else inverse * _channels(w, x.ndim))
+        return gx, None if w is None else product.sum(axes), None if b is None else grad.sum(axes)
+
+    def fused_backward(
+        self, kernels: Backend, grad: Array, out: None, x: Array, w: Array | None, b: Array | None
+    ) -> tuple[Array, ...]:
+        return kernels.batch_norm_grad(grad, x, self.mean, self.var, w, self.eps)
+
+
+class BatchNormInference(Op):
+    """y = (x − mean)/√(var + eps) · w + b with given statistics: affine in x, w and b."""
+
+    def __init__(self, eps: float) -> None:
+        self.eps = eps
+
+    def forward(
+        self, kernels: Backend, x: Array, mean: Array, var: Array, w: Array | None, b: Array | None
+    ) -> Array:
+        return kernels.batch_norm(x, mean, var, w, b, self.eps)
+
+    def backward(self, grad: Tensor, out: None) -> tuple[Tensor | None, ...]:
+        x, mean, var, w, b = self.inputs
+        axes, nd = (0, *range(2, x.ndim)), x.ndim
+        inverse = (var + self.eps).rsqrt()
+        scale = inverse if w is None else inverse * w
+        product = None
+        if self.needs[2] or self.needs[3]:
+            product = (grad * (x - _channels(mean, nd))).sum(axes)
+        total = grad.sum(axes)
+        return (
+            grad * _channels(scale, nd),
+            -total * scale,
+            product * scale * (-0.5) / (var + self.eps) if self.needs[2] else None,
+            product * inverse if self.needs[3] else None,
+            None if b is None else total,
+        )
+
+
+def batch_norm(
+    input: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
+    bias: Tensor | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
+) -> Tensor:  # fmt: skip
+    """y[n,c,…] = (x[n,c,…] − mean[c]) / √(var[c] + eps) · weight[c] + bias[c].
+
+    input (N, C) or (N, C, …); the others (C,). With ``training`` mean and (biased) variance are the batch's, and the
+    running ones become (1 − momentum)·running + momentum·batch, with the unbiased variance; without it the running
+    ones are used. Raises ValueError for wrong shapes, for one value a channel in training, and without statistics.
+    Derivative: fused kernel, and its definition from x for higher orders.
+
+    Source: Ioffe and Szegedy, "Batch Normalization", 2015.
+    """
+    _check_channels(
+        "batch_norm",
+        input,
+        running_mean=running_mean,
+        running_var=running_var,
+        weight=weight,
+        bias=bias,
+    )
+    if not training:
+        if running_mean is None or running_var is None:
+            raise ValueError(
+                "batch_norm: without training, running_mean and running_var must be given"
+            )
+        return BatchNormInference(eps)(input, running_mean, running_var, weight, bias)
+    if input.array.size == 0:
+        return _of_nothing(input, weight, bias)
+    count = input.array.size // input.shape[1]
+    if count == 1:
+        raise ValueError(
+            f"batch_norm: training needs more than 1 value a channel, received input {input.shape}"
+        )
+    op = BatchNorm(eps)
+    y = op(input, weight, bias)
+    kernels = input.backend
+    if running_mean is not None:
+        _move_towards(running_mean, op.mean, momentum)
+    if running_var is not None:
+        _move_towards(running_var, kernels.multiply(op.var, count / (count - 1)), momentum)
+    return y
+
+
+def _of_nothing(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    y = x * 1 if weight is None else x * _channels(weight, x.ndim)
+    return y if bias is None else y + _channels(bias, x.ndim)
+
+
+def _move_towards(running: Tensor, found: Array, momentum: float) -> None:
+    """running ← (1 − momentum)·running + momentum·found, in place and unrecorded."""
+    kernels = running.backend
+    mixed = kernels.add(
+        kernels.multiply(running.array, 1 - momentum),
+        kernels.multiply(kernels.astype(found, running.dtype), momentum),
+    )
+    kernels.assign(running.array, mixed)
+    running._version_list()[0] += 1
+
+
+def _check_channels(name: str, x: Tensor, **vectors: Tensor | None) -> None:
+    tensor_of_floats(name, x)
+    if x.ndim < 2:
+        raise ValueError(f"{name}: expected input (N, C, …), received shape {x.shape}")
+    for argument, v in vectors.items():
+        if v is None:
+            continue
+        same_dtype(name, x, argument, v)
+        if v.shape != (x.shape[1],):
+            raise ValueError(
+                f"{name}: {argument} must have shape ({x.shape[1]},), one number a channel of input {x.shape}, "
+                f"received {v.shape}"
+            )
+
+
+def _normalized_rows(x: Tensor, rows: int, eps: float) -> Tensor:
+    """Mean 0 and variance 1 in each of ``rows`` equal pieces of x (row-major): batch norm of one sample."""
+    if x.array.size == 0:
+        return x * 1
+    flat = x.reshape(1, rows, x.array.size // rows)
+    return BatchNorm(eps)(flat, None, None).reshape(x.shape)
+
+
+def layer_norm(
+    input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:  # fmt: skip
+    """(x − mean)/√(var + eps) · weight + bias, the statistics over the last dimensions ``normalized_shape``.
+
+    weight and bias have ``normalized_shape``. Raises ValueError when the shapes differ.
+    Source: Ba, Kiros and Hinton, "Layer Normalization", 2016.
+    """
+    tensor_of_floats("layer_norm", input)
+    wanted = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    if not wanted or input.shape[-len(wanted) :] != wanted:
+        raise ValueError(
+            f"layer_norm: expected input (…, {str(wanted)[1:-1]}), received shape {input.shape}"
+        )
+    for argument, v in (("weight", weight), ("bias", bias)):
+        if v is not None:
+            same_dtype("layer_norm", input, argument, v)
+            if v.shape != wanted:
+                raise ValueError(
+                    f"layer_norm: {argument} must have shape {wanted}, received {v.shape}"
+                )
+    y = _normalized_rows(input, math.prod(input.shape[: -len(wanted)]), eps)
+    y = y if weight is None else y * weight
+    return y if bias is None else y + bias
+
+
+def group_norm(
+    input: Tensor,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """(x − mean)/√(var + eps) · weight[c] + bias[c], the statistics over C/num_groups channels of one sample.
+
+    input (N, C, …). Raises ValueError when num_groups does not divide C.
+    Source: Wu and He, "Group Normalization", 2018.
+    """
+    _check_channels("group_norm", input, weight=weight, bias=bias)
+    if num_groups < 1 or input.shape[1] % num_groups:
+        raise ValueError(
+            f"group_norm: num_groups must divide the channels, received {num_groups} and input {input.shape}"
+        )
+    rows = input.shape[0] * num_groups
+    if input.array.size == rows:
+        raise ValueError(
+            f"group_norm: needs more than 1 value a group, received input {input.shape}"
+        )
+    y = _normalized_rows(input, rows, eps)
+    y = y if weight is None else y * _channels(weight, y.ndim)
+    return y if bias is None else y + _channels(bias, y.ndim)
+
+
+def instance_norm(
+    input: Tensor, running_mean: Tensor | None = None, running_var: Tensor | None = None,
+    weight: Tensor | None = None, bias: Tensor | None = None, use_input_stats: bool = True,
+    momentum: float = 0.1, eps: float = 1e-5,
+) -> Tensor:  # fmt: skip
+    """(x − mean)/√(var + eps) · weight[c] + bias[c], the statistics over the spatial cells of each (n, c).
+
+    input (N, C, …). The running statistics, if given, move towards the batch's averages; they are used instead when
+    ``use_input_stats`` is False. Raises ValueError for wrong shapes or a single spatial cell.
+    Source: Ulyanov, Vedaldi and Lempitsky, "Instance Normalization", 2016.
+    """
+    name = "instance_norm"
+    _check_channels(
+        name, input, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias
+    )
+    if not use_input_stats:
+        if running_mean is None or running_var is None:
+            raise ValueError(
+                f"{name}: without use_input_stats, running_mean and running_var must be given"
+            )
+        return BatchNormInference(eps)(input, running_mean, running_var, weight, bias)
+    n, c = input.shape[:2]
+    if math.prod(input.shape[2:]) == 1:
+        raise ValueError(f"{name}: needs more than 1 spatial cell, received input {input.shape}")
+    if input.array.size == 0:
+        return _of_nothing(input, weight, bias)
+    op, cells = BatchNorm(eps), math.prod(input.shape[2:])
+    y = op(input.reshape(1, n * c, *input.shape[2:]), None, None).reshape(input.shape)
+    kernels = input.backend
+    for running, found, factor in (
+        (running_mean, op.mean, 1.0),
+        (running_var, op.var, cells / (cells - 1)),
+    ):
+        if running is not None:
+            total = kernels.sum(kernels.reshape(found, (n, c)), (0,), False)
+            _move_towards(running, kernels.multiply(total, factor / n), momentum)
+    y = y if weight is None else y * _channels(weight, y.ndim)
+    return y if bias is None else y + _channels(bias, y.ndim)
+
+
+def local_response_norm(
+    input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+) -> Tensor:
+    """y[n,c,…] = x[n,c,…] / (k + alpha/size · Σ x[n,c′,…]²)^beta, c′ over ``size`` channels around c.
+
+    c′ = c − floor(size/2) … c + floor((size−1)/2), those that exist. Raises ValueError unless input is (N, C, …) with
+    at least 3 dimensions. Source: Krizhevsky, Sutskever and Hinton, "ImageNet Classification", 2012.
+    """
+    tensor_of_floats("local_response_norm", input)
+    if input.ndim < 3 or size < 1:
+        raise ValueError(
+            f"local_response_norm: expected input (N, C, …) of at least 3 dimensions and size ≥ 1, "
+            f"received {input.shape} and {size}"
+        )
+    n, c = input.shape[:2]
+    cells = math.prod(input.shape[2:])
+    window = Window((size, 1), (1, 1), ((size // 2, (size - 1) // 2), (0, 0)), (1, 1))
+    squares = (input * input).reshape(n, 1, c, cells)
+    means = AvgPool(window, ((size,) * c, (1,) * cells))(squares).reshape(input.shape)
+    return input / (means * alpha + k) ** beta
+
+
+def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
+    """x / max(‖x‖ₚ, eps), the norm along ``dim``."""
+    tensor_of_floats("normalize", input)
+    return input / input.norm(p, dim, keepdim=True).clamp(min=eps)
+
+
+def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    """Σ x1·x2 / (max(‖x1‖, eps)·max(‖x2‖, eps)) along ``dim``; the two broadcast."""
+    tensor_of_floats("cosine_similarity", x1, "x1")
+    same_dtype("cosine_similarity", x1, "x2", x2)
+    product = x1 * x2
+    a, b = x1.broadcast_to(product.shape), x2.broadcast_to(product.shape)
+    left = a.norm(2, dim, keepdim=True).clamp(min=eps)
+    right = b.norm(2, dim, keepdim=True).clamp(min=eps)
+    return ((a / left) * (b / right)).sum(dim)

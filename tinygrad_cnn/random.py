@@ -1,0 +1,160 @@
+"""Random numbers: one counter-based stream (Philox 4x32-10) with the same bits on every backend.
+
+A generator is only (seed, offset): a draw of ``count`` numbers reads the blocks ``offset …`` of
+stream ``seed``, and the offset moves on by ceil(count / 2), as every number uses at most two of the
+four words of a block.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from typing import Any
+
+import numpy as np
+
+from .backend import Array, Backend, load_backend
+from .dtypes import DType, as_dtype, float32, int64
+from .geometry import Shape
+from .tensor import BackendLike, Tensor, _pick
+
+
+class Generator:
+    """A position in a random stream. ``get_state()`` and ``set_state()`` make a run repeatable from
+    any point.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self._lock = threading.Lock()
+        self.manual_seed(seed)
+
+    def manual_seed(self, seed: int) -> Generator:
+        self.seed, self.offset = int(seed) % 2**64, 0
+        return self
+
+    def initial_seed(self) -> int:
+        return self.seed
+
+    def get_state(self) -> tuple[int, int]:
+        return self.seed, self.offset
+
+    def set_state(self, state: tuple[int, int]) -> None:
+        self.seed, self.offset = int(state[0]), int(state[1])
+
+    def reserve(self, count: int) -> tuple[int, int]:
+        """(seed, offset) for a draw of ``count`` numbers, which no other draw will get."""
+        with self._lock:
+            start = self.offset
+            self.offset += -(-count // 2)
+        return self.seed, start
+
+
+default_generator = Generator(0)
+
+
+def manual_seed(seed: int) -> Generator:
+    """Restart the default stream: initial weights, dropout and noise repeat exactly, on every
+    backend.
+    """
+    return default_generator.manual_seed(seed)
+
+
+def get_rng_state() -> tuple[int, int]:
+    """The position of the default stream."""
+    return default_generator.get_state()
+
+
+def set_rng_state(state: tuple[int, int]) -> None:
+    """Go back to a position of the default stream."""
+    default_generator.set_state(state)
+
+
+def uniform_array(
+    backend: Backend, shape: Shape, dtype: DType, generator: Generator | None = None
+) -> Array:
+    seed, offset = (generator or default_generator).reserve(math.prod(shape))
+    return backend.random_uniform(shape, dtype, seed, offset)
+
+
+def normal_array(
+    backend: Backend, shape: Shape, dtype: DType, generator: Generator | None = None
+) -> Array:
+    seed, offset = (generator or default_generator).reserve(math.prod(shape))
+    return backend.random_normal(shape, dtype, seed, offset)
+
+
+def _shape(size: tuple[Any, ...]) -> Shape:
+    return tuple(size[0]) if len(size) == 1 and not isinstance(size[0], int) else tuple(size)
+
+
+def rand(
+    *size: Any,
+    generator: Generator | None = None,
+    dtype: Any = float32,
+    backend: BackendLike = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """Uniform numbers in [0, 1)."""
+    owner = _pick(backend)
+    t = Tensor._wrap(uniform_array(owner, _shape(size), as_dtype(dtype), generator), owner)
+    return t.requires_grad_() if requires_grad else t
+
+
+def randn(
+    *size: Any,
+    generator: Generator | None = None,
+    dtype: Any = float32,
+    backend: BackendLike = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """Standard normal numbers."""
+    owner = _pick(backend)
+    t = Tensor._wrap(normal_array(owner, _shape(size), as_dtype(dtype), generator), owner)
+    return t.requires_grad_() if requires_grad else t
+
+
+def randint(
+    low: int,
+    high: Any = None,
+    size: Any = None,
+    generator: Generator | None = None,
+    dtype: Any = int64,
+    backend: BackendLike = None,
+) -> Tensor:
+    """Integers in [low, high), or in [0, low) when called as randint(high, size). Raises ValueError
+    on an empty range.
+    """
+    if size is None:
+        low, high, size = 0, low, high
+    if high <= low:
+        raise ValueError(f"randint: expected low < high, received [{low}, {high})")
+    owner, shape = _pick(backend), tuple(size)
+    seed, offset = (generator or default_generator).reserve(math.prod(shape))
+    words = _words(math.prod(shape) * 2, seed, offset).reshape(-1, 2).astype(np.uint64)
+    values = ((words[:, 0] << np.uint64(32)) | words[:, 1]) % np.uint64(high - low)
+    return Tensor._wrap(
+        owner.asarray((values.astype(np.int64) + low).reshape(shape), as_dtype(dtype)), owner
+    )
+
+
+def _words(count: int, seed: int, offset: int) -> np.ndarray[Any, Any]:
+    """uint32 words of the stream as a NumPy array (the same on every backend, so the reference
+    makes them).
+    """
+    made: np.ndarray[Any, Any] = load_backend("numpy").random_bits(count, seed, offset)
+    return made
+
+
+def permutation(n: int, seed: int, stream: int = 0) -> np.ndarray[Any, Any]:
+    """A random order of 0 … n−1 as a function of (seed, stream): stable argsort of 64-bit keys."""
+    words = _words(2 * n, seed, stream << 40).reshape(n, 2).astype(np.uint64)
+    return np.argsort((words[:, 0] << np.uint64(32)) | words[:, 1], kind="stable")
+
+
+def randperm(n: int, generator: Generator | None = None, backend: BackendLike = None) -> Tensor:
+    """A random order of 0 … n−1 as an int64 tensor."""
+    owner = _pick(backend)
+    seed, offset = (generator or default_generator).reserve(n)
+    words = _words(2 * n, seed, offset).reshape(n, 2).astype(np.uint64)
+    order = np.argsort((words[:, 0] << np.uint64(32)) | words[:, 1], kind="stable")
+    return Tensor._wrap(owner.asarray(order, int64), owner)

@@ -1,0 +1,611 @@
+"""Op and Tensor: run a forward function, remember how to go back.
+
+An ``Op`` object is one recorded operation. Its constructor takes static parameters;
+``forward(kernels, *arrays)`` computes on the backend's arrays; ``backward(grad, out)`` is the
+derivative rule, written **in Tensor operations only**, so that running it while recording gives
+derivatives of every order. An optional ``fused_backward(kernels, grad, out, *arrays)`` is the same
+rule on arrays, used when no graph of the gradient is wanted.
+
+The graph points backward only (output → Op → inputs), so reference counting frees it:
+
+    a ──┐
+        ├─ Multiply ── c          c.grad_fn is the Op; op.edges == (a, b): what to send gradients to
+    b ──┘
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+
+from . import dtypes
+from ._methods import TensorMethods
+from .backend import Array, Backend, get_backend, load_backend
+from .dtypes import DType
+from .geometry import Shape
+
+if TYPE_CHECKING:
+    from .autograd import Anomaly
+
+Edge = Any  # where a gradient goes: an Op (it made the input) or a leaf Tensor
+BackendLike = str | Backend | None  # a name, a backend, or the current one
+
+
+class _Mode(threading.local):
+    """Per-thread switches: is the graph recorded, and is somebody hunting for NaN."""
+
+    record: bool = True
+    inference: bool = False
+    anomaly: Anomaly | None = None
+
+
+mode = _Mode()
+_sequence = itertools.count()
+
+
+class Op:
+    """One operation: forward on arrays, backward on tensors; see the module text.
+
+    The class attributes say what is kept for ``backward`` and what the engine does around it.
+    """
+
+    saves_inputs: ClassVar[bool] = True  # backward reads self.inputs
+    saves_output: ClassVar[bool] = False  # backward reads out (else out is None)
+    broadcasts: ClassVar[bool] = False  # the engine sums gradients back to the input shapes
+    is_view: ClassVar[bool] = False  # the output may share memory with the first input
+    fused_backward: ClassVar[Callable[..., Any] | None] = None
+
+    # what recording adds; static parameters live in __dict__, so that an Op can be replayed
+    __slots__ = (
+        "__dict__", "__weakref__", "array", "counter", "edges", "hooks", "inputs", "kernels",
+        "kept", "needs", "sequence", "shapes", "source", "versions",
+    )  # fmt: skip
+
+    array: Array | None  # the output, when saves_output
+    counter: list[int]  # its version
+    edges: tuple[Edge | None, ...]  # where the gradient of each input goes; () once freed
+    hooks: dict[int, Callable[[Tensor], Tensor | None]] | None
+    inputs: tuple[Tensor, ...]  # when saves_inputs, else (); Python scalars stand among them
+    kernels: Backend
+    kept: Any  # weak reference to an output whose .grad is wanted
+    needs: tuple[bool, ...]  # which gradients the running backward wants
+    sequence: int
+    shapes: Any  # of the inputs
+    source: str | None  # the caller's line, under detect_anomaly
+    versions: list[int]
+
+    def forward(self, kernels: Backend, *arrays: Any) -> Array:
+        raise NotImplementedError(f"{type(self).__name__} must define forward(kernels, *arrays)")
+
+    def backward(self, grad: Tensor, out: Any) -> Any:
+        raise NotImplementedError(f"the derivative of {self.name} is not defined")
+
+    @property
+    def name(self) -> str:
+        return type(self).__name__
+
+    def __repr__(self) -> str:
+        return f"<{self.name}>"
+
+    def __call__(self, *inputs: Any) -> Tensor:
+        """Compute the output of ``inputs`` (tensors, or Python scalars) and record how."""
+        kernels: Backend | None = None
+        arrays = []
+        record = False
+        for t in inputs:
+            if isinstance(t, Tensor):
+                arrays.append(t.array)
+                if t.backend is not kernels:
+                    if kernels is not None:
+                        raise _mixed_backends(self, inputs)
+                    kernels = t.backend
+                if t.requires_grad:
+                    record = True
+            else:
+                arrays.append(t)
+        out = self.forward(kernels, *arrays)  # type: ignore[arg-type]
+        if isinstance(out, np.generic):
+            out = kernels.asarray(out)  # type: ignore[union-attr]
+        result = Tensor._wrap(out, kernels)  # type: ignore[arg-type]
+        if record and mode.record and out.dtype.kind == "f":
+            self._record(inputs, result)
+        if self.is_view:
+            result._link_view(inputs[0], self)
+        if mode.anomaly is not None:
+            mode.anomaly.forward(self, inputs, result)
+        return result
+
+    def _record(self, inputs: tuple[Any, ...], result: Tensor) -> None:
+        edges: list[Edge] = []
+        shapes: list[Shape | None] = []
+        versions = []
+        for t in inputs:
+            if isinstance(t, Tensor):
+                if t._base is not None:
+                    t._refresh()
+                edges.append((t.grad_fn or t) if t.requires_grad else None)
+                shapes.append(t.array.shape)
+                versions.append(0 if t._version is None else t._version[0])
+            else:
+                edges.append(None)
+                shapes.append(None)
+                versions.append(0)
+        self.edges = tuple(edges)
+        self.shapes = shapes
+        self.sequence = next(_sequence)
+        self.kernels = result.backend
+        self.hooks = None
+        self.kept = None
+        self.source = None
+        self.inputs = ()
+        self.array = None
+        if self.saves_inputs:
+            self.inputs, self.versions = inputs, versions
+        if self.saves_output:
+            self.array = result.array
+            self.counter = result._version_list()
+        result.requires_grad = True
+        result.grad_fn = self
+
+    def replay(self, x: Tensor) -> Tensor:
+        """The same operation on another tensor."""
+        fresh = type(self).__new__(type(self))
+        fresh.__dict__.update(self.__dict__)
+        return fresh(x)
+
+
+def _mixed_backends(op: Op, inputs: Sequence[Any]) -> ValueError:
+    found = [t for t in inputs if isinstance(t, Tensor)]
+    shown = " and ".join(f"{t.backend.name} tensor {tuple(t.shape)}" for t in found[:3])
+    return ValueError(
+        f"{op.name.lower()}: all tensors must have the same backend, received {shown}; "
+        f'move one with .to("{found[0].backend.name}")'
+    )
+
+
+class Tensor(TensorMethods):
+    """An array with a memory of how it was computed.
+
+    Attributes: ``array`` (the backend's array), ``backend``, ``requires_grad``, ``grad`` (a Tensor
+    or None, written on leaves by ``backward()``), ``grad_fn`` (the Op that made it; None for a
+    leaf).
+    """
+
+    array: Array
+    backend: Backend
+    requires_grad: bool = False
+    grad: Tensor | None = None
+    grad_fn: Op | None = None
+    _version: list[int] | None = None  # [count of in-place writes], shared by all views of a memory
+    _base: Tensor | None = None  # the tensor that this one is a view of
+    _chain: tuple[Op, ...] = ()  # the view operations that lead from _base to this one
+    _stamp: int = 0  # the version at which grad_fn was valid
+    _hooks: dict[int, Callable[[Tensor], Tensor | None]] | None = None
+    __array_ufunc__ = None  # so that ndarray + Tensor asks the Tensor
+    __array_priority__ = 1000
+
+    def __init__(
+        self,
+        data: Any,
+        dtype: Any = None,
+        backend: BackendLike = None,
+        requires_grad: bool = False,
+    ) -> None:
+        made = tensor(data, dtype=dtype, backend=backend)
+        self.array, self.backend = made.array, made.backend
+        if requires_grad:
+            self.requires_grad_()
+
+    @classmethod
+    def _wrap(cls, array: Array, backend: Backend) -> Tensor:
+        t = Tensor.__new__(Tensor)
+        t.array = array
+        t.backend = backend
+        return t
+
+    # -- facts ---------------------------------------------------------------------------------
+    @property
+    def shape(self) -> Shape:
+        return self.array.shape  # type: ignore[no-any-return]
+
+    @property
+    def ndim(self) -> int:
+        return self.array.ndim  # type: ignore[no-any-return]
+
+    @property
+    def dtype(self) -> DType:
+        return self.array.dtype  # type: ignore[no-any-return]
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether no recorded operation made this tensor: gradients end here."""
+        return self.grad_fn is None
+
+    @property
+    def data(self) -> Tensor:
+        """This tensor's values without its history, sharing memory and invisible to version
+        checks.
+        """
+        return Tensor._wrap(self.array, self.backend)
+
+    @data.setter
+    def data(self, value: Tensor) -> None:
+        if value.dtype != self.dtype or value.backend is not self.backend:
+            raise TypeError(
+                f"data: expected a {self.dtype} tensor on {self.backend.name}, "
+                f"received {value.dtype} on {value.backend.name}"
+            )
+        self.array = value.array
+
+    # -- graph ---------------------------------------------------------------------------------
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Start (or stop) recording operations on this leaf; returns it.
+
+        Raises RuntimeError for integers and booleans, which have no gradient, and when a tensor
+        with history is asked to stop (use ``detach()``)."""
+        if requires_grad and not dtypes.is_floating(self.dtype):
+            raise RuntimeError(
+                f"only floating point tensors can require gradients, this one is {self.dtype}"
+            )
+        if not requires_grad and self.grad_fn is not None:
+            raise RuntimeError(
+                "this tensor was computed from others that require gradients: use .detach()"
+            )
+        self.requires_grad = requires_grad
+        return self
+
+    def backward(
+        self,
+        gradient: Tensor | None = None,
+        retain_graph: bool | None = None,
+        create_graph: bool = False,
+        inputs: Sequence[Tensor] | None = None,
+    ) -> None:
+        """Add d(self·gradient)/d(leaf) to ``.grad`` of every leaf; see ``autograd.backward``."""
+        from .autograd import backward
+
+        backward([self], [gradient], retain_graph, create_graph, inputs)
+
+    def detach(self) -> Tensor:
+        """The same memory without history."""
+        t = Tensor._wrap(self.array, self.backend)
+        t._version = self._version_list()
+        return t
+
+    def detach_(self) -> Self:
+        """Forget the history of this tensor in place."""
+        if self._base is not None:
+            raise RuntimeError("detach_() of a view would leave its base recorded: use .detach()")
+        self.grad_fn, self.requires_grad = None, False
+        return self
+
+    def retain_grad(self) -> None:
+        """Keep ``.grad`` of this tensor although it is not a leaf."""
+        import weakref
+
+        if not self.requires_grad:
+            raise RuntimeError("retain_grad() needs a tensor that requires gradients")
+        if self.grad_fn is not None:
+            self.grad_fn.kept = weakref.ref(self)
+
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
+        """Call ``hook(grad)`` when this tensor's gradient is known; a returned tensor replaces
+        it.
+        """
+        if not self.requires_grad:
+            raise RuntimeError("register_hook() needs a tensor that requires gradients")
+        owner, attribute = (self, "_hooks") if self.grad_fn is None else (self.grad_fn, "hooks")
+        if getattr(owner, attribute) is None:
+            setattr(owner, attribute, {})
+        return RemovableHandle(getattr(owner, attribute), hook)
+
+    # -- in-place writing: version counter, and views that stay in step with their base ------------
+    def _version_list(self) -> list[int]:
+        if self._version is None:
+            self._version = [0]
+        return self._version
+
+    @property
+    def version(self) -> int:
+        """How many times this memory has been written in place."""
+        return 0 if self._version is None else self._version[0]
+
+    def _link_view(self, source: Tensor, op: Op) -> None:
+        mine, its = self.array, source.array
+        if (
+            mine is not its
+            and mine.base is not its
+            and (mine.base is None or mine.base is not its.base)
+        ):
+            return  # the operation had to copy
+        self._version = source._version_list()
+        self._stamp = self._version[0]
+        self._base = source if source._base is None else source._base
+        self._chain = (*source._chain, op)
+
+    def _refresh(self) -> None:
+        """Give a view of a tensor that was written in place its history anew."""
+        base, version = self._base, self.version
+        if (
+            base is not None
+            and self._stamp != version
+            and base.requires_grad
+            and base.grad_fn is not None
+        ):
+            self._adopt(self._from_base(base), version)
+
+    def _from_base(self, base: Tensor) -> Tensor:
+        for op in self._chain:
+            base = op.replay(base)
+        return base
+
+    def _adopt(self, made: Tensor, version: int) -> None:
+        self.grad_fn, self.requires_grad, self._stamp = made.grad_fn, made.requires_grad, version
+
+    def inplace(self, function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Self:
+        """self[...] = function(self, *args): write in place and record it as PyTorch does.
+
+        Raises RuntimeError on a leaf that requires gradients (outside ``no_grad``), ValueError when
+        the result has another shape, TypeError when its dtype does not fit."""
+        recording = mode.record and (
+            self.requires_grad or any(isinstance(a, Tensor) and a.requires_grad for a in args)
+        )
+        old: Tensor = self
+        if recording:
+            self._check_writable_leaf()
+            old = Tensor._wrap(
+                self.backend.copy(self.array), self.backend
+            )  # rules may need old values
+            old.requires_grad, old.grad_fn = self.requires_grad, self.grad_fn
+            if self._base is not None:
+                self._refresh()
+                old.requires_grad, old.grad_fn = self.requires_grad, self.grad_fn
+        new = function(old, *args, **kwargs)
+        if new.shape != self.shape:
+            raise ValueError(f"in-place result has shape {new.shape}, the tensor {self.shape}")
+        if "buif".index(new.dtype.kind) > "buif".index(self.dtype.kind):
+            raise TypeError(
+                f"in-place result is {new.dtype} and cannot be stored in a {self.dtype} tensor"
+            )
+        self.backend.assign(self.array, new.array)
+        self._version_list()[0] += 1
+        if recording:
+            self._rebase(new if new.dtype == self.dtype else new.to(self.dtype))
+        return self
+
+    def _check_writable_leaf(self) -> None:
+        base = self if self._base is None else self._base
+        if base.requires_grad and base.grad_fn is None:
+            what = "a leaf" if base is self else "a view of a leaf"
+            raise RuntimeError(
+                f"{what} that requires gradients cannot be changed in place while recording; "
+                "use no_grad()"
+            )
+
+    def _rebase(self, new: Tensor) -> None:
+        """Make ``new`` the history of this tensor, and of its base when it is a view."""
+        base, version = self._base, self.version
+        if base is None:
+            self._adopt(new, version)
+            return
+        from .ops.views import ViewWrite
+
+        written = ViewWrite(self._chain)(base, new)
+        base._adopt(written, version)
+        self._adopt(self._from_base(base), version)
+
+    # -- conversion ----------------------------------------------------------------------------
+    def numpy(self) -> np.ndarray[Any, Any]:
+        """The values as a NumPy array, sharing memory where the backend can.
+
+        Raises RuntimeError for a tensor that requires gradients: use ``.detach().numpy()``."""
+        if self.requires_grad:
+            raise RuntimeError("this tensor requires gradients: use .detach().numpy()")
+        return self.backend.to_numpy(self.array)  # type: ignore[no-any-return]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    def __dlpack__(self, **options: Any) -> Any:
+        if self.requires_grad:
+            raise RuntimeError("this tensor requires gradients: use .detach() before DLPack")
+        return self.array.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> Any:
+        return self.array.__dlpack_device__()
+
+    def item(self) -> Any:
+        """The only element, as a Python number."""
+        if self.array.size != 1:
+            raise ValueError(
+                f"item() needs exactly one element, this tensor has shape {self.shape}"
+            )
+        return self.backend.to_numpy(self.array).item()
+
+    def tolist(self) -> Any:
+        return self.backend.to_numpy(self.array).tolist()
+
+    def __repr__(self) -> str:
+        return _repr(self)
+
+    def __len__(self) -> int:
+        if not self.ndim:
+            raise TypeError("len() of a 0-d tensor")
+        return self.shape[0]
+
+    def __bool__(self) -> bool:
+        if self.array.size != 1:
+            raise ValueError(
+                f"the truth of a tensor of shape {self.shape} is ambiguous: use .any() or .all()"
+            )
+        return bool(self.item())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        if self.dtype.kind not in "biu":
+            raise TypeError(f"only an integer tensor can be an index, this one is {self.dtype}")
+        return int(self.item())
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        if self.grad_fn is not None:
+            raise RuntimeError("only leaf tensors can be deep-copied: use .detach().clone()")
+        made = type(self).__new__(type(self))
+        memo[id(self)] = made
+        made.__dict__.update(
+            {k: v for k, v in self.__dict__.items() if k not in ("_version", "_base", "_chain")}
+        )
+        made.array = self.backend.copy(self.array)
+        if self.grad is not None:
+            made.grad = Tensor._wrap(self.backend.copy(self.grad.array), self.backend)
+        return made
+
+    def __reduce__(self) -> Any:
+        return _rebuild, (
+            type(self),
+            self.backend.to_numpy(self.array),
+            self.backend.name,
+            self.requires_grad,
+        )
+
+
+def _rebuild(cls: type[Tensor], array: Any, backend: str, requires_grad: bool) -> Tensor:
+    made = cls.__new__(cls)
+    made.backend = load_backend(backend)
+    made.array, made.requires_grad = made.backend.asarray(array), requires_grad
+    return made
+
+
+class RemovableHandle:
+    """Returned by the ``register_…hook`` methods; ``remove()`` takes the hook away."""
+
+    def __init__(self, hooks: dict[int, Any], hook: Any) -> None:
+        self.hooks, self.key = hooks, next(_sequence)
+        hooks[self.key] = hook
+
+    def remove(self) -> None:
+        self.hooks.pop(self.key, None)
+
+
+def _repr(t: Tensor) -> str:
+    prefix = "Parameter" if type(t).__name__ == "Parameter" else "tensor"
+    body = np.array2string(
+        t.backend.to_numpy(t.array),
+        separator=", ",
+        prefix=prefix + "(",
+        precision=4,
+        threshold=1000,
+    )
+    facts = []
+    if t.array.size == 0:
+        facts.append(f"shape={t.shape}")
+    if t.dtype not in (dtypes.float32, dtypes.int64, dtypes.bool_) or t.array.size == 0:
+        facts.append(f"dtype={t.dtype}")
+    facts.append(f"backend={t.backend.name}")
+    if t.grad_fn is not None:
+        facts.append(f"grad_fn={t.grad_fn!r}")
+    elif t.requires_grad:
+        facts.append("requires_grad=True")
+    return f"{prefix}({', '.join([body, *facts])})"
+
+
+def _pick(backend: BackendLike) -> Backend:
+    return (
+        get_backend()
+        if backend is None
+        else load_backend(backend)
+        if isinstance(backend, str)
+        else backend
+    )
+
+
+def tensor(
+    data: Any, dtype: Any = None, backend: BackendLike = None, requires_grad: bool = False
+) -> Tensor:
+    """A new leaf tensor with a copy of ``data``: nested sequences, a scalar, a NumPy array or a
+    tensor.
+
+    Python floats become float32 and integers int64; arrays keep their dtype. Raises TypeError for a
+    dtype that tensors cannot hold, ValueError for ragged sequences.
+
+    >>> tensor([[1, 2], [3, 4]], dtype="float32", backend="numpy").sum().item()
+    10.0
+    """
+    owner = _pick(backend)
+    wanted = None if dtype is None else dtypes.as_dtype(dtype)
+    if isinstance(data, Tensor):
+        data = data.backend.to_numpy(data.array)
+    elif isinstance(data, list | tuple):
+        data = _without_tensors(data)
+    keep = isinstance(data, np.ndarray | np.generic)
+    try:
+        array = np.asarray(data)
+    except ValueError as error:
+        raise ValueError(f"tensor: the nested sequences have different lengths: {error}") from error
+    if wanted is None:
+        if keep:
+            wanted = dtypes.as_dtype(array.dtype)
+        else:
+            kinds = {"b": dtypes.bool_, "i": dtypes.int64, "u": dtypes.int64, "f": dtypes.float32}
+            if array.dtype.kind not in kinds:
+                raise TypeError(
+                    f"tensor: expected numbers, received {type(data).__name__} of {array.dtype}"
+                )
+            wanted = kinds[array.dtype.kind]
+            if _has_numpy(data):
+                wanted = dtypes.as_dtype(array.dtype)
+    made = Tensor._wrap(owner.asarray(array, wanted), owner)
+    return made.requires_grad_() if requires_grad else made
+
+
+def _without_tensors(data: Any) -> Any:
+    if isinstance(data, Tensor):
+        return data.backend.to_numpy(data.array)
+    return [_without_tensors(d) for d in data] if isinstance(data, list | tuple) else data
+
+
+def _has_numpy(data: Any) -> bool:
+    while isinstance(data, list | tuple) and data:
+        data = data[0]
+    return isinstance(data, np.ndarray | np.generic)
+
+
+def from_numpy(array: np.ndarray[Any, Any], backend: BackendLike = None) -> Tensor:
+    """A tensor that shares memory with ``array`` where the backend can (NumPy and Numba can)."""
+    owner = _pick(backend)
+    dtypes.as_dtype(array.dtype)
+    return Tensor._wrap(owner.from_numpy(array), owner)
+
+
+def as_tensor(data: Any, dtype: Any = None, backend: BackendLike = None) -> Tensor:
+    """``data`` itself when it already is such a tensor; shares a NumPy array's memory; else a
+    copy.
+    """
+    if isinstance(data, Tensor):
+        return data if dtype is None else data.to(dtypes.as_dtype(dtype))
+    if isinstance(data, np.ndarray) and (dtype is None or dtypes.as_dtype(dtype) == data.dtype):
+        return from_numpy(data, backend)
+    return tensor(data, dtype, backend)
+
+
+def user_line() -> str:
+    """ "file:line" of the innermost caller outside this package, for messages."""
+    here = __name__.rpartition(".")[0]
+    frame = sys._getframe(1)
+    while frame.f_back is not None and (frame.f_globals.get("__name__") or "").startswith(
+        here + "."
+    ):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
