@@ -8,7 +8,7 @@ import numpy as np
 
 from .cuda.backend import CudaBackend
 from .cuda.device import Array
-from .cuda.sim.device import SimDevice
+from .cuda.sim.device import Memory, SimDevice
 
 
 class CudaSimBackend(CudaBackend):
@@ -25,5 +25,5 @@ class CudaSimBackend(CudaBackend):
         return np.asarray(array)
 
     def owns(self, a: Array) -> bool:
-        fresh = a.base is None or isinstance(a.base, memoryview)
+        fresh = a.base is None or isinstance(a.base, Memory)
         return fresh and bool(a.flags.writeable)

@@ -65,7 +65,9 @@ class CudaBackend(Steps):
     def copy(self, a: Array) -> Array:
         """With the memory order of ``a``: dimensions keep their order of strides."""
         order = sorted(range(a.ndim), key=lambda d: -abs(a.strides[d]))
-        return self.cast(a.transpose(order), a.dtype).transpose(np.argsort(order)) if a.ndim else self.cast(a, a.dtype)
+        if order == list(range(a.ndim)):
+            return self.cast(a, a.dtype)
+        return self.cast(a.transpose(order), a.dtype).transpose(np.argsort(order))
 
     def synchronize(self) -> None:
         self.device.synchronize()

@@ -119,7 +119,9 @@ class Host:
         if a.dtype == np.float16:
             self._copy(out, self._convert_half("widen_half", a, np.uint16, np.float32))
         elif out.dtype == np.float16:
-            half = self._convert_half("narrow_half", a, np.float32, np.uint16)
+            double = a.dtype == np.float64
+            name, source = ("narrow_half64", np.float64) if double else ("narrow_half", np.float32)
+            half = self._convert_half(name, a, source, np.uint16)
             self._copy(out.view(np.uint16), half)
         else:
             self._copy(out, a)

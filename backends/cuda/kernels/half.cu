@@ -1,4 +1,4 @@
-// float16 is stored as its 16 bits; these two kernels convert, all arithmetic is in float32.
+// float16 is stored as its 16 bits; these kernels convert, all arithmetic is in float32.
 //
 // A half is sign · 2^(e−15) · 1.m with 5 bits e and 10 bits m; e = 0 holds the subnormals m · 2^−24,
 // e = 31 infinity and NaN. Rounding is to nearest, ties to even.
@@ -28,4 +28,17 @@ extern "C" __global__ void widen_half(const unsigned short* x, float* y, long lo
 extern "C" __global__ void narrow_half(const float* x, unsigned short* y, long long n) {
     for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += (long long)gridDim.x * blockDim.x)
         y[i] = (unsigned short)float_to_half(x[i]);
+}
+
+// From float64 by way of float32, which must not round first: an inexact value gets an odd last bit
+// ("round to odd"), so the second rounding sees on which side of a tie it lies.
+extern "C" __global__ void narrow_half64(const double* x, unsigned short* y, long long n) {
+    for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += (long long)gridDim.x * blockDim.x) {
+        float f = (float)x[i];
+        if ((double)f != x[i] && f - f == 0.0f) {
+            const unsigned size = __float_as_uint(f);
+            f = __uint_as_float((fabs((double)f) > fabs(x[i]) ? size - 1u : size) | 1u);
+        }
+        y[i] = (unsigned short)float_to_half(f);
+    }
 }

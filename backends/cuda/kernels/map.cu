@@ -38,7 +38,7 @@ __device__ T modulo(T a, T b) {
 __device__ T floor_quotient(T a, T b) { return b == 0 ? 0 : (a - modulo(a, b)) / b; }
 __device__ T integer_power(T a, T b) {
     T result = 1;
-    for (; b > 0; --b) result *= a;
+    for (; b > 0; b = (T)(b - 1)) result = (T)(result * a);
     return result;
 }
 #endif

@@ -31,6 +31,11 @@ class CudaSimError(RuntimeError):
     """A kernel cannot go on: a divergent barrier, a deadlock, too much shared memory."""
 
 
+class Memory(np.ndarray[Any, Any]):
+    """Raw memory under an array; being of this type, it tells an array of its own from a view of one,
+    whose base is that array."""
+
+
 class SimModule:
     """A module's libraries: the fast one and the instrumented one, each compiled when first needed."""
 
@@ -82,10 +87,9 @@ class SimDevice:
     def empty(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
         dtype = np.dtype(dtype)
         size = math.prod(shape) * dtype.itemsize
-        raw = np.empty(size + ALIGNMENT, np.uint8)
-        start = -raw.ctypes.data % ALIGNMENT
-        # The base is a memoryview, not an array: so an array of its own differs from a view of one.
-        return np.ndarray(shape, dtype, buffer=memoryview(raw)[start:])
+        raw = Memory((size + ALIGNMENT,), np.uint8)
+        start = -self.pointer(raw) % ALIGNMENT
+        return np.ndarray(shape, dtype, buffer=raw, offset=start)  # type: ignore[arg-type]
 
     def upload(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         copy = self.empty(array.shape, array.dtype)
