@@ -8,7 +8,7 @@ their own: convolution, pooling and batch norm.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tinygrad_cnn.backend import Array, DType, Elementwise
@@ -124,6 +124,10 @@ class ArrayBackend:
 
     def get_num_threads(self) -> int:
         return 1
+
+    def on_compile(self, listener: Callable[[str, float | None], None]) -> Callable[[], None]:
+        """Nothing is compiled here, so the listener is never called."""
+        return lambda: None
 
     # -- random numbers ---------------------------------------------------------------------------
     def random_bits(self, count: int, seed: int, offset: int) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from tinygrad_cnn.backend import Array, DType
 from tinygrad_cnn.geometry import Shape, Window
 
-from .numba_kernels import dispatch, elementwise, loss, memory, norm, optim
+from .numba_kernels import dispatch, elementwise, loss, memory, norm, optim, runtime
 from .numpy_backend import NumpyBackend
 
 BINARY = "add subtract multiply divide maximum minimum".split()
@@ -65,6 +65,15 @@ class NumbaBackend(NumpyBackend):
             if z is not None:
                 return z
         return np.where(condition, a, b)
+
+    def set_num_threads(self, n: int) -> None:
+        runtime.set_num_threads(n)
+
+    def get_num_threads(self) -> int:
+        return runtime.get_num_threads()
+
+    def on_compile(self, listener: Callable[[str, float | None], None]) -> Callable[[], None]:
+        return runtime.on_compile(listener)
 
     def memory_report(self) -> dict[str, Any]:
         """Bytes ``in_use``, ``pooled``, ``peak``, ``limit`` and ``classes`` of the memory pool."""

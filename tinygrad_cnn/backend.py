@@ -79,6 +79,10 @@ class Backend(Protocol):
 
     def get_num_threads(self) -> int: ...
 
+    def on_compile(self, listener: Callable[[str, float | None], None]) -> Callable[[], None]:
+        """Call ``listener(kernel, None)`` when a kernel starts being compiled and ``listener(kernel,
+        seconds)`` when it is done; returns what ends that. Backends that never compile never call."""
+
     # -- random numbers: Philox 4x32-10, bit-equal on every backend --------------------------
     def random_bits(self, count: int, seed: int, offset: int) -> Array:
         """uint32 words offset·4 … offset·4+count of the stream ``seed`` (128-bit blocks are

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,8 @@ def _encode(obj: Any, path: tuple[str, ...], arrays: dict[str, np.ndarray[Any, A
         items = [_encode(v, (*path, str(i)), arrays) for i, v in enumerate(obj)]
         return items if isinstance(obj, list) else {"$tuple": items}
     raise TypeError(
-        f"save: expected tensors, arrays and plain values, received {type(obj).__name__} at {'.'.join(path) or 'the top'}"
+        f"save: expected tensors, arrays and plain values, received {type(obj).__name__} "
+        f"at {'.'.join(path) or 'the top'}"
     )
 
 
@@ -106,13 +107,13 @@ def _decode(node: Any, found: dict[str, Tensor]) -> Any:
 def write_atomically(path: Path, content: bytes) -> None:
     """Put ``content`` under ``path`` at once or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise

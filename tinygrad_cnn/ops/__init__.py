@@ -5,6 +5,7 @@ index joining and gathering · linalg products · create new tensors ·
 conv, pool, norm, activation, loss what neural networks add.
 """
 
+from .activation import log_softmax, relu, softmax
 from .create import (
     arange,
     empty,
@@ -134,15 +135,18 @@ from .views import (
 )
 
 __all__ = [
-    "abs", "add", "all", "allclose", "amax", "amin", "any", "arange", "argmax", "argmin", "argsort", "bmm",
-    "broadcast_to", "cast", "cat", "ceil", "chunk", "clamp", "clone", "contiguous", "cos", "count_nonzero", "cumsum",
-    "diagonal", "div", "dot", "einsum", "empty", "empty_like", "eq", "equal", "erf", "exp", "expand", "expm1", "eye",
-    "flatten", "flip", "floor", "floor_divide", "full", "full_like", "gather", "ge", "getitem", "gt", "index_select",
-    "isfinite", "isinf", "isnan", "le", "linspace", "log", "log1p", "logical_and", "logical_not", "logical_or",
-    "logical_xor", "logsumexp", "lt", "masked_fill", "matmul", "max", "maximum", "mean", "median", "meshgrid", "min",
-    "minimum", "mm", "movedim", "mul", "ne", "neg", "norm", "ones", "ones_like", "outer", "permute", "power", "prod",
-    "rand_like", "randn_like", "reciprocal", "remainder", "repeat", "repeat_interleave", "reshape", "roll", "round",
-    "rsqrt", "scatter_add", "setitem", "sigmoid", "sign", "sin", "sort", "split", "sqrt", "square", "squeeze", "stack",
-    "std", "sub", "sum", "t", "tanh", "tensordot", "tile", "to", "topk", "trace", "transpose", "tril", "triu",
-    "unbind", "unflatten", "unsqueeze", "var", "where", "zeros", "zeros_like",
+    "abs", "add", "all", "allclose", "amax", "amin", "any", "arange", "argmax", "argmin", "argsort",
+    "bmm", "broadcast_to", "cast", "cat", "ceil", "chunk", "clamp", "clone", "contiguous", "cos",
+    "count_nonzero", "cumsum", "diagonal", "div", "dot", "einsum", "empty", "empty_like", "eq",
+    "equal", "erf", "exp", "expand", "expm1", "eye", "flatten", "flip", "floor", "floor_divide",
+    "full", "full_like", "gather", "ge", "getitem", "gt", "index_select", "isfinite", "isinf",
+    "isnan", "le", "linspace", "log", "log1p", "log_softmax", "logical_and", "logical_not",
+    "logical_or", "logical_xor", "logsumexp", "lt", "masked_fill", "matmul", "max", "maximum",
+    "mean", "median", "meshgrid", "min", "minimum", "mm", "movedim", "mul", "ne", "neg", "norm",
+    "ones", "ones_like", "outer", "permute", "power", "prod", "rand_like", "randn_like",
+    "reciprocal", "relu", "remainder", "repeat", "repeat_interleave", "reshape", "roll", "round",
+    "rsqrt", "scatter_add", "setitem", "sigmoid", "sign", "sin", "softmax", "sort", "split", "sqrt",
+    "square", "squeeze", "stack", "std", "sub", "sum", "t", "tanh", "tensordot", "tile", "to",
+    "topk", "trace", "transpose", "tril", "triu", "unbind", "unflatten", "unsqueeze", "var",
+    "where", "zeros", "zeros_like",
 ]  # fmt: skip

@@ -57,7 +57,7 @@ class LeakyRelu(Op):
 
 
 class Elu(Op):
-    """scale·x where x > 0, else scale·alpha·(e^(rate·x) − 1); the derivative at 0 is the left one."""
+    """scale·x where x > 0, else scale·alpha·(e^(rate·x) − 1); at 0 the left derivative."""
 
     def __init__(self, alpha: float, scale: float, rate: float) -> None:
         self.alpha, self.scale, self.rate = alpha, scale, rate
@@ -134,7 +134,7 @@ class Hardtanh(Op):
 
 
 class Hardswish(Op):
-    """0 where x ≤ −3, x where x ≥ 3, else x·(x + 3)/6; the derivative at ±3 is that of the outer piece."""
+    """0 where x ≤ −3, x where x ≥ 3, else x·(x + 3)/6; at ±3 the outer derivative."""
 
     def forward(self, kernels: Backend, x: Array) -> Array:
         ramp = kernels.minimum(kernels.maximum(kernels.add(x, 3), 0), 6)
@@ -176,7 +176,7 @@ class LogSoftmax(Op):
         return grad - exp(out) * grad.sum(self.axis, keepdim=True)
 
 
-# -- public functions ----------------------------------------------------------------------------------
+# -- public functions ------------------------------------------------------------------------------
 def _apply(name: str, op: Op, x: Tensor, inplace: bool = False) -> Tensor:
     tensor_of_floats(name, x)
     return x.inplace(op) if inplace else op(x)
@@ -197,7 +197,9 @@ def relu6(input: Tensor, inplace: bool = False) -> Tensor:
 def hardtanh(
     input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
 ) -> Tensor:
-    """min(max(x, min_val), max_val); the derivative at the limits is 0. Raises ValueError unless min_val < max_val."""
+    """min(max(x, min_val), max_val); the derivative at the limits is 0.
+
+    Raises ValueError unless min_val ≤ max_val."""
     if min_val > max_val:
         raise ValueError(f"hardtanh: expected min_val ≤ max_val, received {min_val} and {max_val}")
     return _apply("hardtanh", Hardtanh(min_val, max_val), input, inplace)
@@ -211,14 +213,15 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
     """x where x > 0, else weight·x, one learned weight for all or one a channel (dimension 1).
 
-    The derivative at 0 is the weight. Raises ValueError when the number of weights is neither 1 nor C."""
+    The derivative at 0 is the weight. Raises ValueError when the number of weights is neither 1
+    nor C."""
     tensor_of_floats("prelu", input)
     same_dtype("prelu", input, "weight", weight)
     channels = input.shape[1] if input.ndim > 1 else 1
     if weight.ndim > 1 or weight.array.size not in (1, channels):
         raise ValueError(
-            f"prelu: weight must have 1 element or {channels}, one a channel of input {input.shape}, "
-            f"received shape {weight.shape}"
+            f"prelu: weight must have 1 element or {channels}, one a channel "
+            f"of input {input.shape}, received shape {weight.shape}"
         )
     count = weight.array.size
     slope = weight.reshape(
@@ -240,7 +243,7 @@ def selu(input: Tensor, inplace: bool = False) -> Tensor:
 
 
 def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
-    """x where x > 0, else alpha·(e^(x/alpha) − 1): continuously differentiable for every alpha ≠ 0."""
+    """x where x > 0, else alpha·(e^(x/alpha) − 1): continuously differentiable, alpha ≠ 0."""
     if alpha == 0:
         raise ValueError("celu: alpha must not be 0")
     return _apply("celu", Elu(alpha, 1.0, 1.0 / alpha), input, inplace)
@@ -272,7 +275,7 @@ def mish(input: Tensor, inplace: bool = False) -> Tensor:
 
 
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
-    """log(1 + e^(beta·x))/beta; x itself where beta·x > threshold, where float32 knows no difference."""
+    """log(1 + e^(beta·x))/beta; x itself where beta·x > threshold, to the same digits."""
     return _apply("softplus", Softplus(beta, threshold), input)
 
 

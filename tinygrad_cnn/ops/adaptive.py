@@ -1,4 +1,4 @@
-"""Pooling to a wanted output size: window p of o covers the cells floor(p·n/o) … ceil((p+1)·n/o) − 1."""
+"""Pooling to a wanted output size o: window p covers floor(p·n/o) … ceil((p+1)·n/o) − 1."""
 
 from __future__ import annotations
 
@@ -83,10 +83,10 @@ def _adaptive_max_pool(
 
 
 def _irregular_maxima(x: Tensor, outputs: Shape) -> tuple[Tensor, Any]:
-    """(maxima, flat positions): every window as a row of positions in the flat plane, the maximum's gathered.
+    """(maxima, their flat positions), from a table of each window's positions in the flat plane.
 
-    Windows differ in size by at most one cell an axis; short ones repeat their last cell, which never
-    comes before the first maximum.
+    Windows differ in size by at most one cell an axis; short ones repeat their last cell, which
+    never comes before the first maximum.
     """
     kernels, sizes, n = x.backend, x.shape[2:], len(outputs)
     positions: Any = kernels.full((1,) * (2 * n), 0, "int64")  # to become (P, Q, …, I, J, …)
@@ -115,9 +115,9 @@ def _irregular_maxima(x: Tensor, outputs: Shape) -> tuple[Tensor, Any]:
     return y.reshape(*lead, *outputs), kernels.reshape(flat, (*lead, *outputs))
 
 
-# -- public functions ----------------------------------------------------------------------------------
+# -- public functions ------------------------------------------------------------------------------
 def adaptive_avg_pool1d(input: Tensor, output_size: OutputSize) -> Tensor:
-    """Means of ``output_size`` windows that cover (N, C, L) or (C, L) evenly; as ``adaptive_avg_pool2d``."""
+    """Means of windows that cover (N, C, L) or (C, L) evenly; as ``adaptive_avg_pool2d``."""
     return _adaptive_avg_pool("adaptive_avg_pool1d", 1, input, output_size)
 
 
@@ -126,14 +126,15 @@ def adaptive_avg_pool2d(input: Tensor, output_size: OutputSize) -> Tensor:
 
     y[n,c,p,q] = mean of x[n, c, floor(p·H/P) : ceil((p+1)·H/P), floor(q·W/Q) : ceil((q+1)·W/Q)]
 
-    input (N, C, H, W) or (C, H, W); ``output_size`` P or (P, Q), None keeping the input's size. Raises ValueError
-    on other ranks or sizes. Derivative: average pooling's, or that of means of slices.
+    input (N, C, H, W) or (C, H, W); ``output_size`` P or (P, Q), None keeping the input's size.
+    Raises ValueError on other ranks or sizes. Derivative: average pooling's, or that of means of
+    slices.
     """
     return _adaptive_avg_pool("adaptive_avg_pool2d", 2, input, output_size)
 
 
 def adaptive_avg_pool3d(input: Tensor, output_size: OutputSize) -> Tensor:
-    """Means of windows that cover (N, C, D, H, W) or (C, D, H, W) evenly; as ``adaptive_avg_pool2d``."""
+    """Means of windows that cover (N, C, D, H, W) evenly; as ``adaptive_avg_pool2d``."""
     return _adaptive_avg_pool("adaptive_avg_pool3d", 3, input, output_size)
 
 
@@ -149,8 +150,8 @@ def adaptive_max_pool2d(
 ) -> Any:
     """Maxima of P × Q windows that cover the plane evenly; the windows of ``adaptive_avg_pool2d``.
 
-    With ``return_indices`` also the position h·W + w of each maximum, int64. Raises ValueError on other ranks or
-    sizes. Derivative: scatter to the first maximum of each window.
+    With ``return_indices`` also the position h·W + w of each maximum, int64. Raises ValueError on
+    other ranks or sizes. Derivative: scatter to the first maximum of each window.
     """
     return _adaptive_max_pool("adaptive_max_pool2d", 2, input, output_size, return_indices)
 
@@ -158,5 +159,5 @@ def adaptive_max_pool2d(
 def adaptive_max_pool3d(
     input: Tensor, output_size: OutputSize, return_indices: bool = False
 ) -> Any:
-    """Maxima of windows that cover (N, C, D, H, W) or (C, D, H, W) evenly; as ``adaptive_max_pool2d``."""
+    """Maxima of windows that cover (N, C, D, H, W) evenly; as ``adaptive_max_pool2d``."""
     return _adaptive_max_pool("adaptive_max_pool3d", 3, input, output_size, return_indices)

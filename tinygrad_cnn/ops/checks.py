@@ -1,4 +1,4 @@
-"""What the neural-network ops ask of their arguments before a kernel, which checks nothing, sees them."""
+"""What the neural-network ops check in their arguments, because kernels check nothing."""
 
 from __future__ import annotations
 

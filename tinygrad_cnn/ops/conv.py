@@ -4,9 +4,9 @@ With  y = conv(x, w),   gx = conv_input_grad(gy, w),   gw = conv_weight_grad(x, 
 
     ⟨gy, conv(x, w)⟩ = ⟨conv_input_grad(gy, w), x⟩ = ⟨conv_weight_grad(x, gy), w⟩.
 
-Each side is linear in gy, x and w, so the derivative of every member by either operand is another member:
-the family is closed, and the same three kernels give derivatives of every order. A transposed convolution
-is ``conv_input_grad`` called forward.
+Each side is linear in gy, x and w, so the derivative of every member by either operand is another
+member: the family is closed, and the same three kernels give derivatives of every order. A
+transposed convolution is ``conv_input_grad`` called forward.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Conv(Op):
 
 
 class ConvInputGrad(Op):
-    """gx[n,c,h,w] = Σ gy[n,o,p,q] · w[o,c,i,j] over p·s+i·d−pad = h, q·s+j·d−pad = w; gx has ``shape``."""
+    """gx[n,c,h,w] = Σ gy[n,o,p,q] · w[o,c,i,j] over p·s+i·d−pad = h, q·s+j·d−pad = w."""
 
     def __init__(self, shape: Shape, window: Window, groups: int) -> None:
         self.shape, self.window, self.groups = shape, window, groups
@@ -60,7 +60,7 @@ class ConvInputGrad(Op):
 
 
 class ConvWeightGrad(Op):
-    """gw[o,c,i,j] = Σ_{n,p,q} gy[n,o,p,q] · x[n, c, p·s+i·d−pad, q·s+j·d−pad]; gw has ``shape``."""
+    """gw[o,c,i,j] = Σ_{n,p,q} gy[n,o,p,q] · x[n, c, p·s+i·d−pad, q·s+j·d−pad]."""
 
     def __init__(self, shape: Shape, window: Window, groups: int) -> None:
         self.shape, self.window, self.groups = shape, window, groups
@@ -76,7 +76,7 @@ class ConvWeightGrad(Op):
         )
 
 
-# -- checks --------------------------------------------------------------------------------------------
+# -- checks ----------------------------------------------------------------------------------------
 def _operands(
     name: str, n: int, x: Any, weight: Tensor, bias: Tensor | None, groups: int
 ) -> tuple[Tensor, bool]:
@@ -131,8 +131,8 @@ def _conv_transpose(
     x, had_batch = _operands(name, n, x, weight, bias, groups)
     if x.shape[1] != weight.shape[0]:
         raise ValueError(
-            f"{name}: weight (C, O/groups, …) expects {weight.shape[0]} input channels but input has "
-            f"{x.shape[1]} (input {x.shape}, weight {weight.shape})"
+            f"{name}: weight (C, O/groups, …) expects {weight.shape[0]} input channels "
+            f"but input has {x.shape[1]} (input {x.shape}, weight {weight.shape})"
         )
     if weight.shape[0] % groups:
         raise ValueError(
@@ -147,13 +147,13 @@ def _conv_transpose(
     sizes = transposed_output(x.shape[2:], window, extra)
     if min(sizes) < 1:
         raise ValueError(
-            f"{name}: output sizes (n−1)·s − 2·pad + d·(k−1) + output_padding + 1 = {sizes} must be at "
-            f"least 1 (input {x.shape}, kernel {window.kernel}, stride {window.stride}, "
+            f"{name}: output sizes (n−1)·s − 2·pad + d·(k−1) + output_padding + 1 = {sizes} "
+            f"must be at least 1 (input {x.shape}, kernel {window.kernel}, stride {window.stride}, "
             f"padding {padding!r})"
         )
-    # The output is the input of the convolution that ``window`` describes. Where output_padding reaches
-    # a whole stride, that convolution would have more positions than x has cells; cells of the output
-    # that no position reaches are then cut from its end padding, or appended as zeros.
+    # The output is the input of the convolution that ``window`` describes. Where output_padding
+    # reaches a whole stride, that convolution would have more positions than x has cells; cells of
+    # the output that no position reaches are then cut from its end padding, or appended as zeros.
     after = tuple(
         hi if e < s else max(hi - e, 0)
         for (_, hi), e, s in zip(window.padding, extra, window.stride, strict=True)
@@ -183,39 +183,37 @@ def _transposed_window(
     extra = ntuple(output_padding, n, f"{name}: output_padding", 0)
     if any(e >= max(s, d) for e, s, d in zip(extra, strides, dilations, strict=True)):
         raise ValueError(
-            f"{name}: output_padding must be smaller than stride or dilation, received output_padding "
-            f"{extra}, stride {strides}, dilation {dilations}"
+            f"{name}: output_padding must be smaller than stride or dilation, received "
+            f"output_padding {extra}, stride {strides}, dilation {dilations}"
         )
     pads = tuple((p, p) for p in ntuple(padding, n, f"{name}: padding", 0))
     return Window(kernel, strides, pads, dilations), extra
 
 
-# -- public functions ----------------------------------------------------------------------------------
+# -- public functions ------------------------------------------------------------------------------
 def conv1d(
-    input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Size = 1, padding: Padding = 0,
-    dilation: Size = 1, groups: int = 1,
+    input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Size = 1,
+    padding: Padding = 0, dilation: Size = 1, groups: int = 1,
 ) -> Tensor:  # fmt: skip
-    """Convolution over one spatial dimension: (N, C, L) with weight (O, C/groups, I) gives (N, O, P).
-
-    Otherwise as ``conv2d``."""
+    """Convolution of (N, C, L) with weight (O, C/groups, I), giving (N, O, P); as ``conv2d``."""
     return _conv("conv1d", 1, input, weight, bias, stride, padding, dilation, groups)
 
 
 def conv2d(
-    input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Size = 1, padding: Padding = 0,
-    dilation: Size = 1, groups: int = 1,
+    input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Size = 1,
+    padding: Padding = 0, dilation: Size = 1, groups: int = 1,
 ) -> Tensor:  # fmt: skip
     """Convolution (cross-correlation) over two spatial dimensions.
 
     y[n,o,p,q] = bias[o] + Σ_{c,i,j} x[n, c, p·s+i·d−pad, q·s+j·d−pad] · w[o,c,i,j]
 
     input (N, C, H, W) or (C, H, W), weight (O, C/groups, I, J), bias (O,); result (N, O, P, Q) with
-    P = floor((H + 2·pad − d·(I−1) − 1)/s) + 1. ``padding``: an integer, one a dimension, (before, after) pairs,
-    "valid" (none), or "same": ceil(H/s) outputs by TensorFlow's rule, also for strides above 1.
-    Channel groups are convolved independently.
+    P = floor((H + 2·pad − d·(I−1) − 1)/s) + 1. ``padding``: an integer, one a dimension, (before,
+    after) pairs, "valid" (none), or "same": ceil(H/s) outputs by TensorFlow's rule, also for
+    strides above 1. Channel groups are convolved independently.
 
-    Raises ValueError on channels, ranks, groups or sizes that do not fit, TypeError on different dtypes.
-    Derivatives: the closed family of this file.
+    Raises ValueError on channels, ranks, groups or sizes that do not fit, TypeError on different
+    dtypes. Derivatives: the closed family of this file.
 
     >>> import tinygrad_cnn as tg
     >>> x = tg.ones(1, 1, 3, 3, backend="numpy")
@@ -226,12 +224,10 @@ def conv2d(
 
 
 def conv3d(
-    input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Size = 1, padding: Padding = 0,
-    dilation: Size = 1, groups: int = 1,
+    input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Size = 1,
+    padding: Padding = 0, dilation: Size = 1, groups: int = 1,
 ) -> Tensor:  # fmt: skip
-    """Convolution over three spatial dimensions: (N, C, D, H, W) with weight (O, C/groups, …).
-
-    Otherwise as ``conv2d``."""
+    """Convolution of (N, C, D, H, W) with weight (O, C/groups, …); as ``conv2d``."""
     return _conv("conv3d", 3, input, weight, bias, stride, padding, dilation, groups)
 
 
@@ -258,16 +254,16 @@ def conv_transpose2d(
     input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Size = 1, padding: Size = 0,
     output_padding: Size = 0, groups: int = 1, dilation: Size = 1,
 ) -> Tensor:  # fmt: skip
-    """Transposed convolution: the adjoint in x of the convolution with the same stride, padding and weight.
+    """Transposed convolution: the adjoint of the convolution of the same weight and window.
 
     y[n,o,h,w] = bias[o] + Σ x[n,c,p,q] · w[c,o,i,j]   over   p·s+i·d−pad = h,  q·s+j·d−pad = w
 
     input (N, C, P, Q) or (C, P, Q), weight (C, O/groups, I, J), bias (O,); result (N, O, H, W) with
-    H = (P−1)·s − 2·pad + d·(I−1) + output_padding + 1. output_padding chooses among the sizes that a
-    convolution of stride s maps to P; it adds no numbers of its own.
+    H = (P−1)·s − 2·pad + d·(I−1) + output_padding + 1. output_padding chooses among the sizes that
+    a convolution of stride s maps to P; it adds no numbers of its own.
 
-    Raises ValueError on channels, ranks, groups or sizes that do not fit, TypeError on different dtypes.
-    Derivatives: the closed family of this file.
+    Raises ValueError on channels, ranks, groups or sizes that do not fit, TypeError on different
+    dtypes. Derivatives: the closed family of this file.
     """
     return _conv_transpose(
         "conv_transpose2d",

@@ -16,10 +16,11 @@ from .views import Take
 
 
 class CrossEntropy(Op):
-    """loss[n] = log Σ_k e^(x[n,k]) − x[n, target[n]];  gx[n,k] = g[n]·(softmax(x)[n,k] − [k = target[n]]).
+    """loss[n] = log Σ_k e^(x[n,k]) − x[n, target[n]];
+    gx[n,k] = g[n]·(softmax(x)[n,k] − [k = target[n]]).
 
-    The kernel keeps the softmax it has computed; as a constant it would be wrong in a second derivative, so
-    ``backward`` computes it anew from x.
+    The kernel keeps the softmax it has computed; as a constant it would be wrong in a second
+    derivative, so ``backward`` computes it anew from x.
     """
 
     def forward(self, kernels: Backend, x: Array, target: Array) -> Array:
@@ -38,7 +39,10 @@ class CrossEntropy(Op):
 
 
 class BinaryCrossEntropy(Op):
-    """−(t·log x + (1 − t)·log(1 − x)), logarithms cut at −100;  gx = g·(x − t)/(x·(1 − x)), divisor ≥ 1e-12."""
+    """−(t·log x + (1 − t)·log(1 − x)), logarithms cut at −100.
+
+    gx = g·(x − t)/(x·(1 − x)), the divisor at least 1e-12; gt = g·(log(1 − x) − log x), cut too.
+    """
 
     def forward(self, kernels: Backend, x: Array, t: Array) -> Array:
         log_x = kernels.maximum(kernels.log(x), -100)
@@ -56,7 +60,7 @@ class BinaryCrossEntropy(Op):
         return gx, gt
 
 
-# -- classes ---------------------------------------------------------------------------------------------
+# -- classes ---------------------------------------------------------------------------------------
 def _check_classes(name: str, x: Tensor, target: Tensor, weight: Tensor | None) -> int:
     """The class dimension of x (N, K, …) or (K,); raises when target or weight do not fit it."""
     tensor_of_floats(name, x)
@@ -69,20 +73,21 @@ def _check_classes(name: str, x: Tensor, target: Tensor, weight: Tensor | None) 
     wanted = x.shape[:axis] + x.shape[axis + 1 :]
     if target.shape != wanted:
         raise ValueError(
-            f"{name}: target must have shape {wanted}, one class for each place of input {x.shape}, "
-            f"received {target.shape}"
+            f"{name}: target must have shape {wanted}, one class for each place "
+            f"of input {x.shape}, received {target.shape}"
         )
     if weight is not None:
         same_dtype(name, x, "weight", weight)
         if weight.shape != (x.shape[axis],):
             raise ValueError(
-                f"{name}: weight must have shape ({x.shape[axis]},), one number a class, received {weight.shape}"
+                f"{name}: weight must have shape ({x.shape[axis]},), one number a class, "
+                f"received {weight.shape}"
             )
     return axis
 
 
 def _check_range(name: str, target: Tensor, classes: int, ignore_index: int) -> bool:
-    """Whether any target is ``ignore_index``. Raises IndexError when another one is not in 0 … classes − 1."""
+    """Whether any target is ``ignore_index``. Raises IndexError when another is no class."""
     if not target.array.size:
         return False
     low, high = int(target.array.min()), int(target.array.max())
@@ -130,9 +135,9 @@ def nll_loss(
 ) -> Tensor:
     """loss[n] = −weight[target[n]] · input[n, target[n]], ``input`` being log-probabilities.
 
-    input (N, K), (K,) or (N, K, d1, …), target (N,), () or (N, d1, …) of classes; places whose target is
-    ``ignore_index`` count nothing. "mean" divides by the sum of the weights that count. Raises TypeError, ValueError on
-    dtypes and shapes, IndexError on classes outside 0 … K − 1.
+    input (N, K), (K,) or (N, K, d1, …), target (N,), () or (N, d1, …) of classes; places whose
+    target is ``ignore_index`` count nothing. "mean" divides by the sum of the weights that count.
+    Raises TypeError, ValueError on dtypes and shapes, IndexError on classes outside 0 … K − 1.
     """
     reduction_name("nll_loss", reduction)
     axis = _check_classes("nll_loss", input, target, weight)
@@ -150,14 +155,15 @@ def cross_entropy(
 ) -> Tensor:  # fmt: skip
     """−Σ_k t[n,k] · weight[k] · log_softmax(input)[n,k], ``input`` being logits.
 
-    input (N, K), (K,) or (N, K, d1, …). ``target``: classes (integers, shape without K), t being one-hot, or class
-    probabilities (floats, input's shape). With label_smoothing ε, t becomes (1 − ε)·t + ε/K. Ignored places and "mean"
-    as in ``nll_loss`` for classes; for probabilities "mean" divides by the number of places.
-    Raises as ``nll_loss``, and ValueError unless 0 ≤ ε ≤ 1. Derivative: fused kernel (plain classes of (N, K)), and its
-    definition for higher orders.
+    input (N, K), (K,) or (N, K, d1, …). ``target``: classes (integers, shape without K), t being
+    one-hot, or class probabilities (floats, input's shape). With label_smoothing ε, t becomes (1 −
+    ε)·t + ε/K. Ignored places and "mean" as in ``nll_loss`` for classes; for probabilities "mean"
+    divides by the number of places. Raises as ``nll_loss``, and ValueError unless 0 ≤ ε ≤ 1.
+    Derivative: fused kernel (plain classes of (N, K)), and its definition for higher orders.
 
     >>> import tinygrad_cnn as tg
-    >>> round(cross_entropy(tg.zeros(1, 4, backend="numpy"), tg.tensor([2], backend="numpy")).item(), 4)
+    >>> logits, target = tg.zeros(1, 4, backend="numpy"), tg.tensor([2], backend="numpy")
+    >>> round(cross_entropy(logits, target).item(), 4)
     1.3863
     """
     reduction_name("cross_entropy", reduction)
@@ -202,7 +208,8 @@ def _cross_entropy_of_probabilities(
     same_dtype("cross_entropy", x, "target", target)
     if target.shape != x.shape or not x.ndim:
         raise ValueError(
-            f"cross_entropy: class probabilities must have the input's shape {x.shape}, received {target.shape}"
+            f"cross_entropy: class probabilities must have the input's shape {x.shape}, received "
+            f"{target.shape}"
         )
     axis = 0 if x.ndim == 1 else 1
     classes = x.shape[axis]
@@ -213,7 +220,8 @@ def _cross_entropy_of_probabilities(
         same_dtype("cross_entropy", x, "weight", weight)
         if weight.shape != (classes,):
             raise ValueError(
-                f"cross_entropy: weight must have shape ({classes},), one number a class, received {weight.shape}"
+                f"cross_entropy: weight must have shape ({classes},), one number a class, "
+                f"received {weight.shape}"
             )
         log_p = log_p * _per_class(weight, x.ndim, axis)
     losses = -(log_p * target).sum(axis)
@@ -222,7 +230,7 @@ def _cross_entropy_of_probabilities(
     return reduced(losses, reduction)
 
 
-# -- two classes -----------------------------------------------------------------------------------------
+# -- two classes -----------------------------------------------------------------------------------
 def _check_binary(name: str, x: Tensor, target: Tensor) -> None:
     tensor_of_floats(name, x)
     same_dtype(name, x, "target", target)
@@ -245,8 +253,9 @@ def binary_cross_entropy(
         low, high = float(input.array.min()), float(input.array.max())
         if not math.isnan(low):  # NaN goes through, as it does in every other op
             raise ValueError(
-                f"binary_cross_entropy: input must be probabilities in [0, 1], received {low:g} … {high:g}; "
-                "apply sigmoid, or use binary_cross_entropy_with_logits"
+                f"binary_cross_entropy: input must be probabilities in [0, 1], "
+                f"received {low:g} … {high:g}; apply sigmoid, or use "
+                f"binary_cross_entropy_with_logits"
             )
     losses = BinaryCrossEntropy()(input, target)
     return reduced(losses if weight is None else losses * weight, reduction)
@@ -258,8 +267,8 @@ def binary_cross_entropy_with_logits(
 ) -> Tensor:  # fmt: skip
     """−weight · (pos_weight·t·log σ(x) + (1 − t)·log(1 − σ(x))) for logits x, without overflow.
 
-    With log(1 − σ(x)) = log σ(x) − x:  (1 − t)·x − (1 + (pos_weight − 1)·t)·log σ(x). ``weight`` and ``pos_weight``
-    broadcast. Raises ValueError for different shapes of input and target."""
+    With log(1 − σ(x)) = log σ(x) − x:  (1 − t)·x − (1 + (pos_weight − 1)·t)·log σ(x). ``weight``
+    and ``pos_weight`` broadcast. Raises ValueError for different shapes of input and target."""
     name = "binary_cross_entropy_with_logits"
     reduction_name(name, reduction)
     _check_binary(name, input, target)

@@ -1,7 +1,7 @@
 """Dropout: random zeros in training, nothing in evaluation.
 
-The masks come from the counter-based generator in float32, so that they are the same on every backend and for
-every dtype. Source: Srivastava et al., "Dropout", 2014.
+The masks come from the counter-based generator in float32, so that they are the same on every
+backend and for every dtype. Source: Srivastava et al., "Dropout", 2014.
 """
 
 from __future__ import annotations
@@ -82,9 +82,9 @@ def dropout3d(
 def alpha_dropout(
     input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False
 ) -> Tensor:
-    """Dropout for SELU: dropped elements become −scale·alpha, then an affine map restores mean 0 and variance 1.
+    """Dropout for SELU: dropped elements become −scale·alpha; mean 0 and variance 1 are kept.
 
-    y = a·(x·m + α′·(1 − m)) + b,  α′ = −scale·alpha,  a = ((1 − p)·(1 + p·α′²))^(−1/2),  b = −a·p·α′.
+    y = a·(x·m + α′·(1 − m)) + b,  α′ = −scale·alpha,  a = ((1 − p)·(1 + p·α′²))^(−½),  b = −a·p·α′.
     Source: Klambauer et al., "Self-Normalizing Neural Networks", 2017."""
     _check("alpha_dropout", input, p)
     if not training or p == 0 or input.array.size == 0:

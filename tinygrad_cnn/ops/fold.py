@@ -1,4 +1,4 @@
-"""Sliding blocks as columns (unfold), their adjoint (fold), and moving cells between channels and space."""
+"""Sliding blocks as columns, their adjoint, and moving cells between channels and space."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Unfold(Op):
 
 
 class Fold(Op):
-    """x[n, c, h, w] = Σ of the columns' entries that ``Unfold`` copies from cell (h, w): its adjoint."""
+    """x[n, c, h, w] = Σ of the entries that ``Unfold`` copies from cell (h, w): its adjoint."""
 
     saves_inputs = False
 
@@ -76,8 +76,8 @@ def unfold(
 
     cols[n, c·I·J + i·J + j, p·Q + q] = x[n, c, p·s+i·d−pad, q·s+j·d−pad]
 
-    so that a convolution is the matrix product of the flattened weight with it. Raises ValueError on other ranks and
-    when no block fits. Derivative: ``fold``.
+    so that a convolution is the matrix product of the flattened weight with it. Raises ValueError
+    on other ranks and when no block fits. Derivative: ``fold``.
     """
     x, had_batch = batched("unfold", input, 2)
     kernel = ntuple(kernel_size, 2, "unfold: kernel_size", 1)
@@ -94,10 +94,10 @@ def fold(
     padding: Size = 0,
     stride: Size = 1,
 ) -> Tensor:
-    """Columns summed back into a plane, the adjoint of ``unfold``: (N, C·I·J, P·Q) gives (N, C, H, W).
+    """Columns summed into a plane: (N, C·I·J, P·Q) gives (N, C, H, W), the adjoint of ``unfold``.
 
-    Raises ValueError when I·J does not divide the rows or the number of columns is not that of the blocks of an
-    ``output_size`` plane. Derivative: ``unfold``.
+    Raises ValueError when I·J does not divide the rows or the number of columns is not that of the
+    blocks of an ``output_size`` plane. Derivative: ``unfold``.
     """
     tensor_of_floats("fold", input)
     if input.ndim not in (2, 3):
@@ -128,7 +128,8 @@ def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
     r = upscale_factor
     if input.ndim < 3 or r < 1 or input.shape[-3] % (r * r):
         raise ValueError(
-            f"pixel_shuffle: expected input (…, C·{r}², H, W) for upscale_factor {r}, received {input.shape}"
+            f"pixel_shuffle: expected input (…, C·{r}², H, W) for upscale_factor {r}, received "
+            f"{input.shape}"
         )
     *lead, channels, h, w = input.shape
     k, c = len(lead), channels // (r * r)

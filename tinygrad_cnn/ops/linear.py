@@ -34,8 +34,9 @@ class Linear(Op):
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """y[…,n] = Σ_k x[…,k]·w[n,k] + b[n].
 
-    input (…, K), weight (N, K) or (K,), bias (N,) or 0-d; result (…, N), or (…) for a weight vector. Raises ValueError
-    when the sizes differ, TypeError when the dtypes do. Derivative: matrix products.
+    input (…, K), weight (N, K) or (K,), bias (N,) or 0-d; result (…, N), or (…) for a weight
+    vector. Raises ValueError when the sizes differ, TypeError when the dtypes do. Derivative:
+    matrix products.
 
     >>> import tinygrad_cnn as tg
     >>> linear(tg.ones(2, 3, backend="numpy"), tg.ones(1, 3, backend="numpy")).tolist()
@@ -49,7 +50,8 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if not input.ndim or input.shape[-1] != features:
         raise ValueError(
             f"linear: weight expects {features} input features but input has "
-            f"{input.shape[-1] if input.ndim else 'none'} (input {input.shape}, weight {weight.shape})"
+            f"{input.shape[-1] if input.ndim else 'none'} "
+            f"(input {input.shape}, weight {weight.shape})"
         )
     if bias is not None:
         same_dtype("linear", input, "bias", bias)
@@ -66,8 +68,9 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None) -> Tensor:
     """Rows of a table:  y[…,k] = weight[input[…], k].
 
-    input: integers of any shape, weight (V, K); result (*input.shape, K). Row ``padding_idx`` gets no gradient. Raises
-    TypeError for non-integers, IndexError outside 0 … V−1. Derivative: gradients added up by row.
+    input: integers of any shape, weight (V, K); result (*input.shape, K). Row ``padding_idx`` gets
+    no gradient. Raises TypeError for non-integers, IndexError outside 0 … V−1. Derivative:
+    gradients added up by row.
     """
     if not isinstance(input, Tensor) or input.dtype.kind not in "iu":
         found = input.dtype if isinstance(input, Tensor) else type(input).__name__
@@ -98,10 +101,10 @@ def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None) -> 
 
 
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
-    """1 at the class, 0 elsewhere:  y[…,k] = (tensor[…] == k), int64, shape (*tensor.shape, num_classes).
+    """1 at the class, 0 elsewhere:  y[…,k] = (tensor[…] == k), int64.
 
-    ``num_classes`` −1 means the largest class + 1. Raises TypeError for non-integers, ValueError outside
-    0 … num_classes − 1."""
+    Shape (*tensor.shape, num_classes); ``num_classes`` −1 means the largest class + 1. Raises
+    TypeError for non-integers, ValueError outside 0 … num_classes − 1."""
     if not isinstance(tensor, Tensor) or tensor.dtype.kind not in "iu":
         found = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
         raise TypeError(f"one_hot: expected an integer tensor, received {found}")

@@ -26,8 +26,8 @@ def _difference(name: str, x: Tensor, target: Tensor, reduction: str) -> Tensor:
         raise TypeError(f"{name}: target must be a tensor, received {type(target).__name__}")
     if target.shape != x.shape:
         warnings.warn(
-            f"{name}: input {x.shape} and target {target.shape} have different shapes and are broadcast; "
-            "reshape one of them if that is not meant",
+            f"{name}: input {x.shape} and target {target.shape} have different shapes and are "
+            "broadcast; reshape one of them if that is not meant",
             UserWarning, stacklevel=3,
         )  # fmt: skip
     return x - target
@@ -57,9 +57,9 @@ def l1_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
 def smooth_l1_loss(
     input: Tensor, target: Tensor, reduction: str = "mean", beta: float = 1.0
 ) -> Tensor:
-    """(x − t)²/(2·beta) where |x − t| < beta, else |x − t| − beta/2. Raises ValueError for beta < 0.
+    """(x − t)²/(2·beta) where |x − t| < beta, else |x − t| − beta/2.
 
-    Source: Girshick, "Fast R-CNN", 2015."""
+    Raises ValueError for beta < 0. Source: Girshick, "Fast R-CNN", 2015."""
     if beta < 0:
         raise ValueError(f"smooth_l1_loss: beta must be at least 0, received {beta}")
     d = _difference("smooth_l1_loss", input, target, reduction)
@@ -72,7 +72,9 @@ def smooth_l1_loss(
 def huber_loss(
     input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0
 ) -> Tensor:
-    """(x − t)²/2 where |x − t| ≤ delta, else delta·(|x − t| − delta/2). Raises ValueError for delta ≤ 0."""
+    """(x − t)²/2 where |x − t| ≤ delta, else delta·(|x − t| − delta/2).
+
+    Raises ValueError for delta ≤ 0."""
     if delta <= 0:
         raise ValueError(f"huber_loss: delta must be positive, received {delta}")
     d = _difference("huber_loss", input, target, reduction)
@@ -83,9 +85,10 @@ def huber_loss(
 def kl_div(
     input: Tensor, target: Tensor, reduction: str = "mean", log_target: bool = False
 ) -> Tensor:
-    """t·(log t − x), ``input`` being log-probabilities; t = e^target with ``log_target``. 0·log 0 is 0.
+    """t·(log t − x), ``input`` being log-probabilities; 0·log 0 is 0.
 
-    "batchmean" divides the sum by the first size, which is the divergence itself; "mean" divides by all elements.
+    With ``log_target`` t = e^target. "batchmean" divides the sum by the first size, which is the
+    divergence itself; "mean" divides by all elements.
     """
     reduction_name("kl_div", reduction, ("none", "mean", "sum", "batchmean"))
     tensor_of_floats("kl_div", input)

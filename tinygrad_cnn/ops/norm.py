@@ -1,9 +1,11 @@
 """Normalisation: subtract a mean, divide by a spread, apply a learned scale and shift.
 
-Batch norm is the kernel; the others choose which cells share a mean and arrange them as its channels:
+Batch norm is the kernel; the others arrange the cells that share a mean as its channels:
 
-    batch norm     over N, H, W     of each channel             instance norm  over H, W  of each (n, c)
-    layer norm     over the last dimensions of each sample      group norm     over C/G, H, W  of each (n, g)
+    batch norm     over N, H, W of each channel c
+    instance norm  over H, W of each (n, c)
+    group norm     over C/G, H, W of each (n, group)
+    layer norm     over the last dimensions of each sample
 """
 
 from __future__ import annotations
@@ -26,9 +28,9 @@ def _channels(v: Tensor, ndim: int) -> Tensor:
 class BatchNorm(Op):
     """y = (x − mean)/σ · w + b with mean, σ² = var + eps taken over all axes but 1 of x itself.
 
-    The statistics depend on x, and a gradient of the gradient must know: ``backward`` computes them anew from x. With
-    the saved numbers as constants the first derivative is the same but the second is wrong (off by half in
-    typical cases).
+    The statistics depend on x, and a gradient of the gradient must know: ``backward`` computes
+    them anew from x. With the saved numbers as constants the first derivative is the same but the
+    second is wrong (off by half in typical cases).
     """
 
     def __init__(self, eps: float) -> None:
@@ -85,15 +87,17 @@ class BatchNormInference(Op):
 
 
 def batch_norm(
-    input: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
-    bias: Tensor | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
+    input: Tensor, running_mean: Tensor | None, running_var: Tensor | None,
+    weight: Tensor | None = None, bias: Tensor | None = None, training: bool = False,
+    momentum: float = 0.1, eps: float = 1e-5,
 ) -> Tensor:  # fmt: skip
     """y[n,c,…] = (x[n,c,…] − mean[c]) / √(var[c] + eps) · weight[c] + bias[c].
 
-    input (N, C) or (N, C, …); the others (C,). With ``training`` mean and (biased) variance are the batch's, and the
-    running ones become (1 − momentum)·running + momentum·batch, with the unbiased variance; without it the running
-    ones are used. Raises ValueError for wrong shapes, for one value a channel in training, and without statistics.
-    Derivative: fused kernel, and its definition from x for higher orders.
+    input (N, C) or (N, C, …); the others (C,). With ``training`` mean and (biased) variance are
+    the batch's, and the running ones become (1 − momentum)·running + momentum·batch, with the
+    unbiased variance; without it the running ones are used. Raises ValueError for wrong shapes,
+    for one value a channel in training, and without statistics. Derivative: fused kernel, and its
+    definition from x for higher orders.
 
     Source: Ioffe and Szegedy, "Batch Normalization", 2015.
     """
@@ -154,13 +158,13 @@ def _check_channels(name: str, x: Tensor, **vectors: Tensor | None) -> None:
         same_dtype(name, x, argument, v)
         if v.shape != (x.shape[1],):
             raise ValueError(
-                f"{name}: {argument} must have shape ({x.shape[1]},), one number a channel of input {x.shape}, "
-                f"received {v.shape}"
+                f"{name}: {argument} must have shape ({x.shape[1]},), one number a channel "
+                f"of input {x.shape}, received {v.shape}"
             )
 
 
 def _normalized_rows(x: Tensor, rows: int, eps: float) -> Tensor:
-    """Mean 0 and variance 1 in each of ``rows`` equal pieces of x (row-major): batch norm of one sample."""
+    """Mean 0, variance 1 in each of ``rows`` equal pieces of x: batch norm of one sample."""
     if x.array.size == 0:
         return x * 1
     flat = x.reshape(1, rows, x.array.size // rows)
@@ -168,13 +172,13 @@ def _normalized_rows(x: Tensor, rows: int, eps: float) -> Tensor:
 
 
 def layer_norm(
-    input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, bias: Tensor | None = None,
-    eps: float = 1e-5,
+    input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None,
+    bias: Tensor | None = None, eps: float = 1e-5,
 ) -> Tensor:  # fmt: skip
-    """(x − mean)/√(var + eps) · weight + bias, the statistics over the last dimensions ``normalized_shape``.
+    """(x − mean)/√(var + eps) · weight + bias, the statistics over the last dimensions.
 
-    weight and bias have ``normalized_shape``. Raises ValueError when the shapes differ.
-    Source: Ba, Kiros and Hinton, "Layer Normalization", 2016.
+    ``normalized_shape`` is those dimensions, and the shape of weight and bias. Raises ValueError
+    when the shapes differ. Source: Ba, Kiros and Hinton, "Layer Normalization", 2016.
     """
     tensor_of_floats("layer_norm", input)
     wanted = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
@@ -201,15 +205,16 @@ def group_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Tensor:
-    """(x − mean)/√(var + eps) · weight[c] + bias[c], the statistics over C/num_groups channels of one sample.
+    """(x − mean)/√(var + eps) · weight[c] + bias[c], the statistics over groups of channels.
 
-    input (N, C, …). Raises ValueError when num_groups does not divide C.
-    Source: Wu and He, "Group Normalization", 2018.
+    Each of the num_groups groups of a sample has its own. input (N, C, …). Raises ValueError when
+    num_groups does not divide C. Source: Wu and He, "Group Normalization", 2018.
     """
     _check_channels("group_norm", input, weight=weight, bias=bias)
     if num_groups < 1 or input.shape[1] % num_groups:
         raise ValueError(
-            f"group_norm: num_groups must divide the channels, received {num_groups} and input {input.shape}"
+            f"group_norm: num_groups must divide the channels, received {num_groups} and input "
+            f"{input.shape}"
         )
     rows = input.shape[0] * num_groups
     if input.array.size == rows:
@@ -226,11 +231,11 @@ def instance_norm(
     weight: Tensor | None = None, bias: Tensor | None = None, use_input_stats: bool = True,
     momentum: float = 0.1, eps: float = 1e-5,
 ) -> Tensor:  # fmt: skip
-    """(x − mean)/√(var + eps) · weight[c] + bias[c], the statistics over the spatial cells of each (n, c).
+    """(x − mean)/√(var + eps) · weight[c] + bias[c], the statistics over each plane (n, c).
 
-    input (N, C, …). The running statistics, if given, move towards the batch's averages; they are used instead when
-    ``use_input_stats`` is False. Raises ValueError for wrong shapes or a single spatial cell.
-    Source: Ulyanov, Vedaldi and Lempitsky, "Instance Normalization", 2016.
+    input (N, C, …). The running statistics, if given, move towards the batch's averages; they are
+    used instead when ``use_input_stats`` is False. Raises ValueError for wrong shapes or a single
+    spatial cell. Source: Ulyanov, Vedaldi and Lempitsky, "Instance Normalization", 2016.
     """
     name = "instance_norm"
     _check_channels(
@@ -264,10 +269,11 @@ def instance_norm(
 def local_response_norm(
     input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
 ) -> Tensor:
-    """y[n,c,…] = x[n,c,…] / (k + alpha/size · Σ x[n,c′,…]²)^beta, c′ over ``size`` channels around c.
+    """y[n,c,…] = x[n,c,…] / (k + alpha/size · Σ x[n,c′,…]²)^beta over ``size`` channels c′.
 
-    c′ = c − floor(size/2) … c + floor((size−1)/2), those that exist. Raises ValueError unless input is (N, C, …) with
-    at least 3 dimensions. Source: Krizhevsky, Sutskever and Hinton, "ImageNet Classification", 2012.
+    c′ = c − floor(size/2) … c + floor((size−1)/2), those that exist. Raises ValueError unless
+    input is (N, C, …) with at least 3 dimensions. Source: Krizhevsky, Sutskever and Hinton,
+    "ImageNet Classification", 2012.
     """
     tensor_of_floats("local_response_norm", input)
     if input.ndim < 3 or size < 1:

@@ -13,7 +13,7 @@ MODES = ("constant", "reflect", "replicate", "circular")
 
 
 class ConstantPad(Op):
-    """A frame of ``value``; a negative width cuts cells off. Padding by (lo, hi) and by (−lo, −hi) are adjoint."""
+    """A frame of ``value``; negative widths cut cells off. (lo, hi) and (−lo, −hi) are adjoint."""
 
     saves_inputs = False
 
@@ -46,7 +46,7 @@ def take_along(x: Tensor, axis: int, cells: Sequence[int]) -> Tensor:
 
 
 def _source_cells(mode: str, n: int, lo: int, hi: int) -> list[int]:
-    """The input cell that each output position copies: h = p − lo mirrored, clamped or wrapped into 0 … n−1."""
+    """The input cell that each output copies: p − lo mirrored, clamped or wrapped into 0 … n−1."""
     positions = range(-lo, n + hi)
     if mode == "reflect":
         return [(n - 1) - abs((n - 1) - abs(h)) for h in positions]
@@ -58,14 +58,16 @@ def _source_cells(mode: str, n: int, lo: int, hi: int) -> list[int]:
 def pad(
     input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None
 ) -> Tensor:
-    """``input`` with cells added (or, by negative numbers, removed) at the ends of its last dimensions.
+    """``input`` with cells added at the ends of its last dimensions; negative numbers remove some.
 
-    ``pad`` = (last before, last after, last-but-one before, …). ``mode``: "constant" fills with ``value``
-    (default 0); "reflect" mirrors without repeating the edge (3 2 | 1 2 3 | 2 1); "replicate" repeats the edge
-    (1 1 | 1 2 3 | 3 3); "circular" continues from the other end (2 3 | 1 2 3 | 1 2).
+    ``pad`` = (last before, last after, last-but-one before, …). ``mode``: "constant" fills with
+    ``value`` (default 0); "reflect" mirrors without repeating the edge (3 2 | 1 2 3 | 2 1);
+    "replicate" repeats the edge (1 1 | 1 2 3 | 3 3); "circular" continues from the other end
+    (2 3 | 1 2 3 | 1 2).
 
-    Raises ValueError for an odd count, more pairs than dimensions, a negative result, or a frame that is wider
-    than the input offers cells. Derivative: frame cells give their gradient to the cell they copy.
+    Raises ValueError for an odd count, more pairs than dimensions, a negative result, or a frame
+    that is wider than the input offers cells. Derivative: frame cells give their gradient to the
+    cell they copy.
 
     >>> import tinygrad_cnn as tg
     >>> pad(tg.tensor([[1.0, 2.0, 3.0]], backend="numpy"), (2, 1), mode="reflect").tolist()
@@ -74,7 +76,8 @@ def pad(
     widths = [int(p) for p in pad]
     if len(widths) % 2 or len(widths) > 2 * input.ndim:
         raise ValueError(
-            f"pad: expected (before, after) for at most {input.ndim} dimensions, received {tuple(widths)}"
+            f"pad: expected (before, after) for at most {input.ndim} dimensions, received "
+            f"{tuple(widths)}"
         )
     if mode not in MODES:
         raise ValueError(f"pad: mode must be one of {MODES}, received {mode!r}")
@@ -107,6 +110,6 @@ def _check_widths(mode: str, x: Tensor, pairs: Pairs) -> None:
         most = {"reflect": n - 1, "circular": n}.get(mode)
         if most is not None and max(lo, hi) > most:
             raise ValueError(
-                f"pad: mode {mode!r} can add at most {most} cells to dimension {axis} of shape {x.shape}, "
-                f"received ({lo}, {hi})"
+                f"pad: mode {mode!r} can add at most {most} cells to dimension {axis} "
+                f"of shape {x.shape}, received ({lo}, {hi})"
             )

@@ -1,7 +1,8 @@
 """Max and average pooling over 1–3 spatial dimensions.
 
-Once the winners are known, max pooling is linear: gather at the winners, whose adjoint scatters to them.
-Average pooling is linear from the start. So each derivative is another op of this file, to every order.
+Once the winners are known, max pooling is linear: gather at the winners, whose adjoint scatters to
+them. Average pooling is linear from the start. So each derivative is another op of this file, to
+every order.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ Divisors = tuple[tuple[int, ...], ...]
 
 
 class MaxPool(Op):
-    """y[n,c,p,q] = max_{i,j} x[n, c, p·s+i·d−pad, q·s+j·d−pad]; the first maximum gets the gradient."""
+    """y[n,c,p,q] = max_{i,j} x[n, c, p·s+i·d−pad, q·s+j·d−pad]; the first maximum wins."""
 
     saves_inputs = False
 
@@ -125,10 +126,10 @@ def flat_positions(kernels: Backend, winner: Array, window: Window, sizes: Shape
 
 
 def _window(
-    name: str, sizes: Shape, kernel_size: Size, stride: Size | None, padding: str | Size, dilation: Size,
-    ceil_mode: bool,
+    name: str, sizes: Shape, kernel_size: Size, stride: Size | None, padding: str | Size,
+    dilation: Size, ceil_mode: bool,
 ) -> Window:  # fmt: skip
-    """``pool_window``, with padding "same" (ceil(n/s) outputs, TensorFlow's rule) and "valid" (none)."""
+    """``pool_window``, with padding "same" (ceil(n/s) outputs, TensorFlow's rule) and "valid"."""
     if not isinstance(padding, str):
         return pool_window(sizes, kernel_size, stride, padding, dilation, ceil_mode, name)
     rule = padding.lower()
@@ -149,8 +150,8 @@ def _window(
 
 
 def _max_pool(
-    name: str, n: int, x: Any, kernel_size: Size, stride: Size | None, padding: str | Size, dilation: Size,
-    ceil_mode: bool, return_indices: bool,
+    name: str, n: int, x: Any, kernel_size: Size, stride: Size | None, padding: str | Size,
+    dilation: Size, ceil_mode: bool, return_indices: bool,
 ) -> Any:  # fmt: skip
     x, had_batch = batched(name, x, n)
     op = MaxPool(_window(name, x.shape[2:], kernel_size, stride, padding, dilation, ceil_mode))
@@ -162,8 +163,8 @@ def _max_pool(
 
 
 def _avg_pool(
-    name: str, n: int, x: Any, kernel_size: Size, stride: Size | None, padding: str | Size, ceil_mode: bool,
-    count_include_pad: bool, divisor_override: int | None,
+    name: str, n: int, x: Any, kernel_size: Size, stride: Size | None, padding: str | Size,
+    ceil_mode: bool, count_include_pad: bool, divisor_override: int | None,
 ) -> Tensor:  # fmt: skip
     x, had_batch = batched(name, x, n)
     sizes = x.shape[2:]
@@ -194,10 +195,10 @@ def _same_divisors(sizes: Shape, window: Window, count_include_pad: bool) -> Div
     )
 
 
-# -- public functions ----------------------------------------------------------------------------------
+# -- public functions ------------------------------------------------------------------------------
 def max_pool1d(
-    input: Tensor, kernel_size: Size, stride: Size | None = None, padding: str | Size = 0, dilation: Size = 1,
-    ceil_mode: bool = False, return_indices: bool = False,
+    input: Tensor, kernel_size: Size, stride: Size | None = None, padding: str | Size = 0,
+    dilation: Size = 1, ceil_mode: bool = False, return_indices: bool = False,
 ) -> Any:  # fmt: skip
     """Maxima of windows of (N, C, L) or (C, L); as ``max_pool2d``."""
     return _max_pool(
@@ -206,20 +207,23 @@ def max_pool1d(
 
 
 def max_pool2d(
-    input: Tensor, kernel_size: Size, stride: Size | None = None, padding: str | Size = 0, dilation: Size = 1,
-    ceil_mode: bool = False, return_indices: bool = False,
+    input: Tensor, kernel_size: Size, stride: Size | None = None, padding: str | Size = 0,
+    dilation: Size = 1, ceil_mode: bool = False, return_indices: bool = False,
 ) -> Any:  # fmt: skip
     """Maxima of windows:  y[n,c,p,q] = max_{i,j} x[n, c, p·s+i·d−pad, q·s+j·d−pad].
 
-    input (N, C, H, W) or (C, H, W); result (N, C, P, Q), with P = floor((H + 2·pad − d·(I−1) − 1)/s) + 1, or
-    rounded up with ``ceil_mode``. ``stride`` defaults to the kernel size. Padding never wins; it is at most half
-    the kernel, or "same" (ceil(H/s) outputs, TensorFlow's rule). With ``return_indices`` also h·W + w of each
-    maximum, int64.
+    input (N, C, H, W) or (C, H, W); result (N, C, P, Q), with
+    P = floor((H + 2·pad − d·(I−1) − 1)/s) + 1, or rounded up with ``ceil_mode``. ``stride``
+    defaults to the kernel size. Padding never wins; it is at most half the kernel, or "same"
+    (ceil(H/s) outputs, TensorFlow's rule). With ``return_indices`` also h·W + w of each maximum,
+    int64.
 
-    Raises ValueError on ranks and sizes that do not fit. Derivative: scatter to the first maximum of each window.
+    Raises ValueError on ranks and sizes that do not fit. Derivative: scatter to the first maximum
+    of each window.
 
     >>> import tinygrad_cnn as tg
-    >>> max_pool2d(tg.tensor([[[1.0, 2.0], [4.0, 3.0]]], backend="numpy"), 2, return_indices=True)[1].item()
+    >>> x = tg.tensor([[[1.0, 2.0], [4.0, 3.0]]], backend="numpy")
+    >>> max_pool2d(x, 2, return_indices=True)[1].item()
     2
     """
     return _max_pool(
@@ -228,8 +232,8 @@ def max_pool2d(
 
 
 def max_pool3d(
-    input: Tensor, kernel_size: Size, stride: Size | None = None, padding: str | Size = 0, dilation: Size = 1,
-    ceil_mode: bool = False, return_indices: bool = False,
+    input: Tensor, kernel_size: Size, stride: Size | None = None, padding: str | Size = 0,
+    dilation: Size = 1, ceil_mode: bool = False, return_indices: bool = False,
 ) -> Any:  # fmt: skip
     """Maxima of windows of (N, C, D, H, W) or (C, D, H, W); as ``max_pool2d``."""
     return _max_pool(
@@ -253,11 +257,13 @@ def avg_pool2d(
 ) -> Tensor:  # fmt: skip
     """Means of windows:  y[n,c,p,q] = Σ_{i,j} x[n, c, p·s+i−pad, q·s+j−pad] / divisor[p,q].
 
-    Shapes, stride, padding and ``ceil_mode`` as in ``max_pool2d``. The divisor is the number of cells of the window,
-    padding included unless ``count_include_pad`` is False; cells that only ``ceil_mode`` added never count.
-    ``divisor_override`` replaces it. (TensorFlow's "same" is count_include_pad=False.)
+    Shapes, stride, padding and ``ceil_mode`` as in ``max_pool2d``. The divisor is the number of
+    cells of the window, padding included unless ``count_include_pad`` is False; cells that only
+    ``ceil_mode`` added never count. ``divisor_override`` replaces it. (TensorFlow's "same" is
+    count_include_pad=False.)
 
-    Raises ValueError on ranks and sizes that do not fit. Derivative: each window gives its cells equal shares.
+    Raises ValueError on ranks and sizes that do not fit. Derivative: each window gives its cells
+    equal shares.
     """
     return _avg_pool(
         "avg_pool2d",

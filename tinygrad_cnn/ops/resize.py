@@ -18,20 +18,24 @@ MODES = ("nearest", "nearest-exact", *LINEAR, "area")
 
 
 def interpolate(
-    input: Tensor, size: int | Sequence[int] | None = None, scale_factor: float | Sequence[float] | None = None,
-    mode: str = "nearest", align_corners: bool | None = None, recompute_scale_factor: bool | None = None,
+    input: Tensor, size: int | Sequence[int] | None = None,
+    scale_factor: float | Sequence[float] | None = None, mode: str = "nearest",
+    align_corners: bool | None = None, recompute_scale_factor: bool | None = None,
 ) -> Tensor:  # fmt: skip
-    """(N, C, spatial…) at the size ``size``, or floor(n · scale_factor), with 1–3 spatial dimensions.
+    """(N, C, spatial…) at ``size``, or floor(n · scale_factor); 1–3 spatial dimensions.
 
-    Output cell p reads the input at h, with scale = n_in/n_out (or 1/scale_factor, unless recompute_scale_factor):
+    Output cell p reads the input at h, with scale = n_in/n_out, or 1/scale_factor if given and not
+    recompute_scale_factor:
 
-        nearest         h = floor(p·scale)               nearest-exact  h = floor((p + ½)·scale)
-        linear,         h = (p + ½)·scale − ½, at least 0, weighted between its two neighbours on each axis;
-        bi-, trilinear  with align_corners h = p·(n_in − 1)/(n_out − 1): the corner cells coincide
-        area            adaptive average pooling
+        nearest        h = floor(p·scale)
+        nearest-exact  h = floor((p + ½)·scale)
+        linear, bilinear, trilinear: h = max((p + ½)·scale − ½, 0), between its two neighbours;
+                       with align_corners h = p·(n_in − 1)/(n_out − 1): the corners coincide
+        area           adaptive average pooling
 
-    Raises ValueError unless exactly one of size and scale_factor is given, and for a mode that does not fit the rank.
-    Derivative: each output gives its gradient to the cells it read, by the same weights.
+    Raises ValueError unless exactly one of size and scale_factor is given, and for a mode that
+    does not fit the rank. Derivative: each output gives its gradient to the cells it read, by the
+    same weights.
     """
     tensor_of_floats("interpolate", input)
     n = input.ndim - 2
@@ -54,8 +58,9 @@ def interpolate(
             raise ValueError("interpolate: recompute_scale_factor needs scale_factor, not size")
         factors = None
     if mode == "area":
-        pool: Any = (adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d)[n - 1]
-        return pool(input, outputs)
+        return (adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d)[n - 1](
+            input, outputs
+        )
     x = input
     for axis in range(n):
         scale = 1 / factors[axis] if factors else sizes[axis] / outputs[axis]
@@ -68,7 +73,7 @@ def interpolate(
 
 
 def _nearest(x: Tensor, n: int, outputs: int, scale: float, shift: float) -> list[int]:
-    """floor((p + shift)·scale) for each output p, in x's precision: so does PyTorch decide close calls."""
+    """floor((p + shift)·scale) for each output p, in the precision that PyTorch decides in."""
     real = dtypes.float64.type if x.dtype == dtypes.float64 else dtypes.float32.type
     return [min(math.floor(real(p + shift) * real(scale)), n - 1) for p in range(outputs)]
 
@@ -77,7 +82,8 @@ def _outputs(x: Tensor, size: Any, scale_factor: Any) -> tuple[Shape, tuple[floa
     sizes, n = x.shape[2:], x.ndim - 2
     if (size is None) == (scale_factor is None):
         raise ValueError(
-            f"interpolate: exactly one of size and scale_factor must be given, received {size!r} and {scale_factor!r}"
+            f"interpolate: exactly one of size and scale_factor must be given, received {size!r} "
+            f"and {scale_factor!r}"
         )
     given = size if scale_factor is None else scale_factor
     values = (given,) * n if isinstance(given, int | float) else tuple(given)
