@@ -27,10 +27,14 @@ class Normalisation(Pooling):
         N, C, S, chunks = self._channels(x)
         mean, var, partial = self.new((C,), x.dtype), self.new((C,), x.dtype), self.new((C, chunks, 3), x.dtype)
         names = {"T": c_type(x.dtype)}
-        if C:
-            kernel = self.kernel("batch_norm_partial", ["batch_norm.cu"], **names)
-            self.launch(kernel, C * chunks, 128, x, partial, N, C, max(S, 1), chunks, PIECE)
-            self.each(self.kernel("batch_norm_merge", ["batch_norm.cu"], **names), C, partial, mean, var, C, chunks)
+        if not x.size:
+            self._fill(mean, 0)
+            self._fill(var, 0)
+            return mean, var
+        kernel = self.kernel("batch_norm_partial", ["batch_norm.cu"], **names)
+        self.launch(kernel, C * chunks, 128, x, partial, N, C, S, chunks, PIECE)
+        kernel = self.kernel("batch_norm_merge", ["batch_norm.cu"], **names)
+        self.each(kernel, C, partial, x, mean, var, C, S, chunks)
         return mean, var
 
     @through_float32

@@ -5,6 +5,8 @@
 // Mean and sum of squared deviations M2 of two sets merge by Chan's formula, which subtracts means, not
 // sums of squares, so nothing cancels:  δ = mean_b − mean_a,  mean = mean_a + δ·n_b/n,
 // M2 = M2_a + M2_b + δ²·n_a·n_b/n.   Source: Chan, Golub, LeVeque, 1979; one element at a time: Welford, 1962.
+// The channel's first element is subtracted from all others beforehand: a mean that is large against
+// the spread then costs float32 no digits, and no float64 is needed, which most GPUs do slowly.
 struct Moments { T n, mean, m2; };
 
 __device__ __forceinline__ Moments merge(Moments a, Moments b) {
@@ -14,15 +16,16 @@ __device__ __forceinline__ Moments merge(Moments a, Moments b) {
     return {n, a.mean + delta * share, a.m2 + b.m2 + delta * delta * a.n * share};
 }
 
-// partial[c, chunk] = (n, mean, M2) of a piece; 128 threads a block: lanes merge by shuffles, warps
+// partial[c, chunk] = (n, mean, M2) of a piece, relative to the channel's first element; 128 threads a block: lanes merge by shuffles, warps
 // through shared memory.
 extern "C" __global__ void __launch_bounds__(128)
 batch_norm_partial(const T* x, T* partial, int N, int C, int S, int chunks, int length) {
     const int c = blockIdx.x / chunks, chunk = blockIdx.x % chunks;
     const int begin = chunk * length, end = min(N * S, begin + length);
+    const T origin = x[(long long)c * S];
     Moments mine = {0, 0, 0};
     for (int e = begin + threadIdx.x; e < end; e += 128) {
-        const T v = x[((long long)(e / S) * C + c) * S + e % S], delta = v - mine.mean;
+        const T v = x[((long long)(e / S) * C + c) * S + e % S] - origin, delta = v - mine.mean;
         mine.n += 1;
         mine.mean += delta / mine.n;
         mine.m2 += delta * (v - mine.mean);
@@ -50,7 +53,7 @@ batch_norm_partial(const T* x, T* partial, int N, int C, int S, int chunks, int 
 }
 
 // mean[c] and biased variance[c] from the pieces; one thread a channel
-extern "C" __global__ void batch_norm_merge(const T* partial, T* mean, T* var, int C, int chunks) {
+extern "C" __global__ void batch_norm_merge(const T* partial, const T* x, T* mean, T* var, int C, int S, int chunks) {
     const int c = blockIdx.x * blockDim.x + threadIdx.x;
     if (c >= C) return;
     Moments all = {0, 0, 0};
@@ -58,7 +61,7 @@ extern "C" __global__ void batch_norm_merge(const T* partial, T* mean, T* var, i
         const T* p = partial + ((long long)c * chunks + k) * 3;
         all = merge(all, {p[0], p[1], p[2]});
     }
-    mean[c] = all.mean;
+    mean[c] = x[(long long)c * S] + all.mean;
     var[c] = all.n > (T)0 ? all.m2 / all.n : (T)0;
 }
 
