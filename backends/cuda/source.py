@@ -120,3 +120,30 @@ def rewrite_shared(text: str, first_id: int = 0) -> str:
         out += [text[end : found.start()], " ".join(parts), newlines]
         end = found.end()
     return "".join([*out, text[end:]])
+
+
+def shared_declarations(text: str, defines: Mapping[str, object] | None = None) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """(type letter, sizes) of each static shared array; unknown sizes are left out."""
+    plain = blank_comments(text)
+    names = dict(re.findall(r"^[ \t]*#[ \t]*define[ \t]+(\w+)[ \t]+(.+?)[ \t]*$", plain, re.M))
+    names |= {k: str(v) for k, v in (defines or {}).items()}
+    found = {}
+    for external, kind, declarators in _SHARED.findall(plain):
+        for name, sizes in re.findall(r"(\w+)\s*((?:\[[^\]]*\]\s*)*)(?:,|$)", "" if external else declarators):
+            values = [_integer(size, names) for size in re.findall(r"\[([^\]]*)\]", sizes)]
+            base = kind.replace("volatile", "").strip()
+            code = CODES.get(names.get(base, base), "x")
+            found[name] = (code, tuple(v for v in values if v is not None))
+    return found
+
+
+def _integer(expression: str, names: Mapping[str, str]) -> int | None:
+    """The value of an expression of integers, names and + − * / ( ), or None."""
+    for _ in range(8):
+        expression = re.sub(r"[A-Za-z_]\w*", lambda m: f"({names.get(m.group(), '?')})", expression)
+    if not re.fullmatch(r"[\d\s+\-*/()]+", expression):
+        return None
+    try:
+        return int(eval(expression.replace("/", "//"), {"__builtins__": {}}))  # digits and operators only
+    except (SyntaxError, ZeroDivisionError):
+        return None

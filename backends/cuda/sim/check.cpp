@@ -141,7 +141,7 @@ void record(unsigned long long pc, uintptr_t a, int bytes, int kind, int range) 
     if (cusim_launch->trace_count == cusim_launch->trace_capacity) return;
     Access& row = ((Access*)cusim_launch->trace)[cusim_launch->trace_count++];
     row = {pc, a, 0, cusim_serial - 1, (unsigned)cusim_current, cusim_phase, (unsigned short)bytes,
-           (unsigned char)kind, (unsigned char)(range >= 1000 ? 128 + range - 1000 : range)};
+           (unsigned char)kind, (unsigned char)(range >= 1000 ? 128 + range - 1000 : range == 999 ? 127 : range)};
     if (kind == LOAD) __builtin_memcpy(&row.value, (void*)a, bytes < 8 ? bytes : 8);
     if (kind == STORE || kind == ATOMIC) open_store = &row;
 }

@@ -64,7 +64,6 @@ class SimModule:
         if not line and pc:
             if self._lines is None:
                 self._lines = LineTable(library.path)
-            library.lib.cusim_image_address.restype = ctypes.c_uint64
             line = self._lines.line(pc - library.lib.cusim_image_address() - 1)
         part, line = divmod(line, LINES_PER_FILE)
         return Place(self.module.parts[min(part, len(self.module.parts) - 1)][0], line)

@@ -15,7 +15,7 @@ STACK_BYTES, MAX_THREADS = 64 * 1024, 1024
 # One row for each traced memory access or basic block, as struct Access in check.cpp.
 TRACE = np.dtype(
     [("pc", "u8"), ("address", "u8"), ("value", "u8"), ("block", "u4"), ("thread", "u4"), ("phase", "u4"),
-     ("bytes", "u2"), ("kind", "u1"), ("range", "u1"), ("pad", "u4")], align=True
+     ("bytes", "u2"), ("kind", "u1"), ("range", "u1")], align=True
 )  # fmt: skip
 LOAD, STORE, ATOMIC, BLOCK_ENTRY = range(4)
 
@@ -68,6 +68,7 @@ class Library:
         self.lib.cusim_findings.restype = ctypes.POINTER(FindingRecord)
         self.lib.cusim_arena_address.restype = ctypes.c_uint64
         if check:
+            self.lib.cusim_image_address.restype = ctypes.c_uint64
             self.lib.cusim_add_buffer.argtypes = [ctypes.c_uint64, ctypes.c_uint64, ctypes.c_int, ctypes.c_int]
         self._entries: dict[str, int] = {}
 
