@@ -10,7 +10,7 @@ import numpy as np
 from tinygrad_cnn.backend import Array, DType
 from tinygrad_cnn.geometry import Shape, Window
 
-from .numba_kernels import dispatch, elementwise, loss, memory, norm, optim, runtime
+from .numba_kernels import dispatch, elementwise, loss, memory, norm, optim, pool, runtime
 from .numpy_backend import NumpyBackend
 
 BINARY = "add subtract multiply divide maximum minimum".split()
@@ -75,9 +75,42 @@ class NumbaBackend(NumpyBackend):
     def on_compile(self, listener: Callable[[str, float | None], None]) -> Callable[[], None]:
         return runtime.on_compile(listener)
 
+    def explain(
+        self, op: str, x_shape: Shape, w_shape: Shape, window: Window, groups: int
+    ) -> str:
+        """Which algorithm a 2-D convolution gets and why: one line "operation: algorithm (reason)"
+        each."""
+        return dispatch.explain(op, x_shape, w_shape, window, groups)
+
     def memory_report(self) -> dict[str, Any]:
         """Bytes ``in_use``, ``pooled``, ``peak``, ``limit`` and ``classes`` of the memory pool."""
         return memory.pool.report()
+
+    # -- pooling ------------------------------------------------------------------------------------
+    def max_pool(self, x: Array, window: Window) -> tuple[Array, Array]:
+        return pool.max_pool(x, window) if pool.accepts(x, window) else super().max_pool(x, window)
+
+    def max_pool_gather(self, x: Array, winner: Array, window: Window) -> Array:
+        if pool.accepts(x, window):
+            return pool.gather(x, winner, window)
+        return super().max_pool_gather(x, winner, window)
+
+    def max_pool_scatter(self, gy: Array, winner: Array, shape: Shape, window: Window) -> Array:
+        if pool.accepts(gy, window):
+            return pool.scatter(gy, winner, shape, window)
+        return super().max_pool_scatter(gy, winner, shape, window)
+
+    def avg_pool(self, x: Array, window: Window, divisors: tuple[tuple[int, ...], ...]) -> Array:
+        if pool.accepts(x, window):
+            return pool.average(x, window, divisors)
+        return super().avg_pool(x, window, divisors)
+
+    def avg_pool_scatter(
+        self, gy: Array, shape: Shape, window: Window, divisors: tuple[tuple[int, ...], ...]
+    ) -> Array:  # fmt: skip
+        if pool.accepts(gy, window):
+            return pool.spread(gy, shape, window, divisors)
+        return super().avg_pool_scatter(gy, shape, window, divisors)
 
     # -- batch norm ---------------------------------------------------------------------------------
     def batch_norm_stats(self, x: Array) -> tuple[Array, Array]:

@@ -7,13 +7,15 @@ import os
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tinygrad_cnn import _doctor, backend, cli
+from tinygrad_cnn import _doctor, _explain, _warmup, backend, cli
+from tinygrad_cnn.backends.numpy_backend import NumpyBackend
 
+Listener = Callable[[str, float | None], None]
 COMMAND = [sys.executable, "-c", "import sys; from tinygrad_cnn.cli import main; sys.exit(main())"]
 
 
@@ -187,26 +189,102 @@ def test_doctor_into_a_closed_pipe_is_quiet() -> None:
     assert process.returncode == 0
 
 
+# -- doctor --explain -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "x_shape", "w_shape", "window", "groups"),
+    [
+        ("conv2d (128,16,32,32)->16 k3", (128, 16, 32, 32), (16, 16, 3, 3),
+         ((3, 3), (1, 1), ((0, 0), (0, 0)), (1, 1)), 1),
+        (" conv2d ( 8, 6, 9, 7 ) -> 4  k5x3 s2 p1 d2 g2 ", (8, 6, 9, 7), (4, 3, 5, 3),
+         ((5, 3), (2, 2), ((1, 1), (1, 1)), (2, 2)), 2),
+    ],
+)  # fmt: skip
+def test_question_is_read_with_pytorchs_defaults(
+    text: str,
+    x_shape: tuple[int, ...],
+    w_shape: tuple[int, ...],
+    window: tuple[object, ...],
+    groups: int,
+) -> None:
+    if "s2" in text:  # (9 + 2 - 2·4 - 1) // 2 + 1 = 2 rows
+        assert "-> (8, 4, 2, 3)" in str(_explain.parse(text))
+    assert tuple(_explain.parse(text)) == ("conv2d", x_shape, w_shape, window, groups)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("conv2d 3x3", "as in 'conv2d (128,16,32,32)->16 k3 p1'; received 'conv2d 3x3'"),
+        ("conv2d (8,6,9,7)->4 k3 g4", "6 and 4 channels do not split into 4 groups"),
+        ("conv2d (8,6,4,4)->4 k5", "output size 0 on spatial axis 0"),
+    ],
+)
+def test_wrong_question_is_answered(
+    text: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["doctor", "--explain", text]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_explain_names_an_algorithm_for_each_direction() -> None:
+    done = run("doctor", "--explain", _explain.EXAMPLE, TINYGRAD_CNN_BACKEND="numba")
+    if done.returncode == 2 and "numba" in done.stderr:
+        pytest.skip(done.stderr)
+    first, *rest = [line.split() for line in done.stdout.splitlines() if line[2:3] != " "]
+    assert first[:5] == ["conv2d", "(128,", "16,", "32,", "32)"]
+    assert [line[0] for line in rest] == ["conv", "conv_input_grad", "conv_weight_grad"]
+
+
+def test_explain_of_numpy_has_one_kernel() -> None:
+    shown = run("doctor", "--explain", _explain.EXAMPLE, TINYGRAD_CNN_BACKEND="numpy").stdout
+    assert shown.splitlines()[1].split(maxsplit=1) == ["numpy", "one kernel for every shape"]
+
+
 # -- warmup -----------------------------------------------------------------------------------
 
 
-def test_warmup_shows_a_line_a_group(
+def test_warmup_runs_every_group_and_counts_what_is_compiled(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class Compiling:
-        name = "compiling"
+    class Compiling(NumpyBackend):
+        """Pretends to compile two kernels of the second group."""
 
-        def warmup(self) -> Iterator[str]:
-            yield "convolution"
-            yield "pooling"
+        def __init__(self) -> None:
+            super().__init__()
+            self.listeners: list[Listener] = []
 
-    monkeypatch.setitem(backend._loaded, "compiling", Compiling())
+        def on_compile(self, listener: Listener) -> Callable[[], None]:
+            self.listeners.append(listener)
+            return lambda: self.listeners.remove(listener)
+
+    def compile_two(kernels: backend.Backend) -> None:
+        assert isinstance(kernels, Compiling)
+        for name in ("conv", "conv_input_grad"):
+            kernels.listeners[0](name, None)
+            kernels.listeners[0](name, 0.5)
+
+    compiling = Compiling()
+    monkeypatch.setitem(backend._loaded, "compiling", compiling)
+    groups = (("elementwise", lambda kernels: None), ("convolution", compile_two))
+    monkeypatch.setattr(_warmup, "GROUPS", groups)
     assert cli.main(["warmup", "--backend", "compiling"]) == 0
-    shown = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in shown] == ["convolution", "pooling", "all"]
-    assert all(line.endswith(" s") and float(line.split()[-2]) < 1 for line in shown)
+    shown = [line.split()[:-2] for line in capsys.readouterr().out.splitlines()]
+    assert shown == [
+        ["elementwise", "ready"],
+        ["convolution", "2", "compiled"],
+        ["all", "2", "compiled"],
+    ]
+    assert compiling.listeners == []
 
 
-def test_warmup_of_numpy_has_nothing_to_do(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["warmup", "--backend", "numpy"]) == 0
-    assert capsys.readouterr().out == "backend numpy: nothing to compile\n"
+@pytest.mark.parametrize("group", _warmup.GROUPS, ids=lambda group: str(group[0]))
+def test_warmup_group_only_uses_the_contract(
+    group: tuple[str, Callable[[backend.Backend], None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the reference backend, with the large convolutions left out: it must run, in silence."""
+    small = [layer for layer in _warmup.CONVOLUTIONS if layer[0][2] <= 14 and layer[1] < 256]
+    assert len(small) > 3
+    monkeypatch.setattr(_warmup, "CONVOLUTIONS", small)
+    group[1](NumpyBackend())

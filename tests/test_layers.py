@@ -25,7 +25,7 @@ LAYERS = {
     "optim": {"optim"},
     "models": {"models"},
     "tools": {"data", "io", "train", "viz"},
-    "cli": {"cli", "_doctor"},
+    "cli": {"cli", "_doctor", "_explain", "_warmup"},
     "backends": {"backends"},
     "face": {"__init__"},
 }
@@ -52,7 +52,7 @@ MAY_IMPORT_LATER = {"engine": {"ops"}}
 # Packages of others at the top of a file (elsewhere NumPy alone), and inside functions.
 THIRD_PARTY = {
     "contract": set(),
-    "cli": set(),
+    "cli": {"numpy"},
     "tools": {"numpy"},
 }
 THIRD_PARTY_LATER = {"tools": {"matplotlib", "rich", "safetensors"}, "cli": {"rich"}}

@@ -1,4 +1,4 @@
-"""What ``tinygrad-cnn doctor`` and ``warmup`` print: this machine as the project sees it.
+"""What ``tinygrad-cnn doctor`` prints: this machine as the project sees it.
 
 Doctor is what people run when something is broken, so nothing may stop it: every section is
 computed by itself, and one that fails says how and leaves the others alone.
@@ -13,17 +13,21 @@ import platform
 import shutil
 import sys
 import textwrap
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from . import _explain
 from . import backend as registry
 
 Row = tuple[str, str]  # what it is, what it is here
 
 _LABEL = 20  # columns
+_HOUSEKEEPING = set(  # primitives that compute nothing
+    """asarray from_numpy to_numpy owns empty full arange astype copy assign assign_at synchronize
+    set_num_threads get_num_threads on_compile""".split()
+)
 _INSTALL = {
     "numba": "pip install numba",
     "cupy": "pip install cupy-cuda12x, for an NVIDIA GPU",
@@ -50,30 +54,18 @@ def report() -> int:
     return 0
 
 
-def explain(question: str) -> int:
-    """Print which kernel the backend of new tensors will run for an op, written as in the help."""
+def explain(text: str) -> int:
+    """Print which kernel the backend of new tensors runs for the convolution described."""
+    question = _explain.parse(text)
     backend = registry.get_backend()
+    print(question)
     answer = getattr(backend, "explain", None)
     if answer is None:
-        print(f"{question}\n  {backend.name} has one kernel an op, whatever the shapes")
-    else:
-        print(answer(question))
-    return 0
-
-
-def warmup(name: str | None) -> int:
-    """Compile the kernels of backend ``name`` ahead of use, one printed line a group of kernels."""
-    backend = registry.load_backend(name) if name else registry.get_backend()
-    compile_ahead = getattr(backend, "warmup", None)
-    if compile_ahead is None:
-        print(f"backend {backend.name}: nothing to compile")
+        _print_row(backend.name, "one kernel for every shape")
         return 0
-    start = before = time.perf_counter()
-    for group in compile_ahead():
-        now = time.perf_counter()
-        print(f"{group:<50} {now - before:6.1f} s", flush=True)
-        before = now
-    print(f"{'all kernels':<50} {before - start:6.1f} s")
+    for line in answer(*question).splitlines():
+        operation, _, kernel = line.partition(": ")
+        _print_row(operation, kernel)
     return 0
 
 
@@ -130,11 +122,12 @@ def _threads() -> Iterator[Row]:
 def _kernels() -> Iterator[Row]:
     yield from _kernel_cache()
     backend = registry.get_backend()
-    info = getattr(backend, "kernel_info", None)
-    if info is None:
-        yield backend.name, "one kernel an op, nothing to compile"
-    else:
-        yield from info()
+    yield from getattr(backend, "kernel_info", tuple)()
+    for owner, names in sorted(
+        _primitives(backend).items(), key=lambda item: item[0] != backend.name
+    ):
+        where = "" if owner != "numba" else " (other dtypes and small arrays: numpy)"
+        yield f"run by {owner}", ", ".join(names) + where
 
 
 def _data() -> Iterator[Row]:
@@ -211,6 +204,22 @@ def _kernel_cache() -> Iterator[Row]:
     size = sum(file.stat().st_size for file in files)
     yield "compiled kernels", str(folder)
     yield "", f"writable, {len(files)} kernels, {size / 1e6:.1f} MB"
+
+
+def _primitives(backend: Any) -> dict[str, list[str]]:
+    """Which package computes which primitives of the contract: read off the functions."""
+    contract = {**vars(registry.Backend), **registry.Backend.__annotations__}
+    found: dict[str, list[str]] = {}
+    for name in contract:
+        function = getattr(backend, name, None)
+        if name.startswith("_") or name in _HOUSEKEEPING or not callable(function):
+            continue
+        module = getattr(function, "__module__", None) or ""
+        owner = module.removeprefix("tinygrad_cnn.backends.").split("_")[0]
+        if owner not in registry.backend_names():
+            owner = backend.xp.__name__  # the array module that most of a backend is one call into
+        found.setdefault(owner, []).append(name)
+    return found
 
 
 def _load(module: str) -> Any:

@@ -36,9 +36,9 @@ def warmup(parser: argparse.ArgumentParser) -> Run:
     parser.add_argument("--backend", metavar="NAME", help="default: the backend new tensors get")
 
     def run(args: argparse.Namespace) -> int:
-        from . import _doctor
+        from . import _warmup
 
-        return _doctor.warmup(args.backend)
+        return _warmup.run(args.backend)
 
     return run
 

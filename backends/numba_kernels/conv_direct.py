@@ -21,7 +21,7 @@ import numpy as np
 from tinygrad_cnn.geometry import Shape, Window
 
 from .conv_plan import Plan, Source, correlation_plan, weight_plan
-from .layout import copy_padded, copy_window, pack_panels
+from .layout import channels_last, copy_padded, copy_window, pack_panels
 from .memory import empty
 from .microkernel import (
     ACCUMULATE,
@@ -182,12 +182,6 @@ def _entries(columns: int) -> tuple[int, int]:
         rows_kernel(TILE_ROWS[wide - 1], wide).load(),
         rows_kernel(TILE_ROWS[narrow - 1], narrow).load(),
     )
-
-
-def channels_last(shape: Shape) -> Any:
-    """A new float32 array of logical shape (N, C, H, W) that lies in memory as N, H, W, C."""
-    n, c, h, w = shape
-    return empty(shape, np.float32, (h * w * c * 4, 4, w * c * 4, c * 4))
 
 
 def _run(plan: Plan, x: Any, out: Any, packed: Any, columns: int, bias: Any, mode: int) -> None:

@@ -16,7 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from .runtime import device, kernel
+from tinygrad_cnn.geometry import Shape
+
+from .memory import empty
+from .runtime import address, device, kernel
 from .simd import (
     BYTES,
     WIDTH,
@@ -123,3 +126,27 @@ def pack_panels(
             for lane in range(count):
                 store_f32(to + 4 * lane, load_f32(start + lane * n_step))
         zero_floats(to + 4 * count, width - count)
+
+
+def channels_last(shape: Shape) -> Any:
+    """A new float32 array of logical shape (N, C, H, W) that lies in memory as N, H, W, C."""
+    n, c, h, w = shape
+    return empty(shape, np.float32, (h * w * c * 4, 4, w * c * 4, c * 4))
+
+
+@kernel
+def copy_images(chunk, worker, target, t_n, t_h, source, s_n, s_c, s_h, s_w, h, w, channels):
+    """One image row a chunk: target[n, h, w, c] = source[n, c, h, w]."""
+    n, row = chunk // h, chunk % h
+    copy_matrix(target + n * t_n + row * t_h, 4 * channels, source + n * s_n + row * s_h, s_w, s_c, w,
+                channels)  # fmt: skip
+
+
+def to_channels_last(x: Any) -> Any:
+    """x (N, C, H, W) itself when its channels are contiguous in memory, else a copy of which they are."""
+    if x.strides[1] == 4:
+        return x
+    n, c, h, w = x.shape
+    y = channels_last(x.shape)
+    copy_images(n * h, address(y), y.strides[0], y.strides[2], address(x), *x.strides, h, w, c)
+    return y

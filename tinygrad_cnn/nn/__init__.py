@@ -1,4 +1,7 @@
-"""Building blocks of networks: modules, layers, losses, initialisers, and their functions in ``nn.functional``."""
+"""Building blocks of networks: modules, layers, losses, initialisers, graphs of layers.
+
+The functions behind the layers are in ``nn.functional``.
+"""
 
 from . import functional, init, utils
 from .activation import (
@@ -22,6 +25,7 @@ from .activation import (
 from .containers import ModuleDict, ModuleList, Sequential
 from .conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from .dropout import Dropout, Dropout1d, Dropout2d, Dropout3d
+from .graph import Concatenate, Input, Lambda, Model, Node, concatenate
 from .linear import CosineSimilarity, Embedding, Linear
 from .loss import (
     BCELoss,
@@ -85,6 +89,7 @@ __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
     "BatchNorm3d",
+    "Concatenate",
     "ConstantPad2d",
     "Conv1d",
     "Conv2d",
@@ -107,11 +112,13 @@ __all__ = [
     "Hardtanh",
     "HuberLoss",
     "Identity",
+    "Input",
     "InstanceNorm1d",
     "InstanceNorm2d",
     "InstanceNorm3d",
     "KLDivLoss",
     "L1Loss",
+    "Lambda",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
@@ -122,10 +129,12 @@ __all__ = [
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",
+    "Model",
     "Module",
     "ModuleDict",
     "ModuleList",
     "NLLLoss",
+    "Node",
     "PReLU",
     "Parameter",
     "PixelShuffle",
@@ -146,6 +155,7 @@ __all__ = [
     "Unfold",
     "Upsample",
     "ZeroPad2d",
+    "concatenate",
     "functional",
     "init",
     "utils",

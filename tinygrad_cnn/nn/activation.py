@@ -23,8 +23,8 @@ class _Activation(Module):
     inplace: bool = False
 
     def forward(self, input: Tensor) -> Tensor:
-        result = type(self).function(input, *(getattr(self, name) for name in self.shown))
-        return input.inplace(lambda _: result) if self.inplace else result
+        options = {"inplace": True} if self.inplace else {}
+        return type(self).function(input, *[getattr(self, n) for n in self.shown], **options)
 
     def extra_repr(self) -> str:
         options = [f"{name}={getattr(self, name)!r}" for name in self.shown]
@@ -43,16 +43,13 @@ class ReLU(_Plain):
     function = F.relu
 
     def forward(self, input: Tensor) -> Tensor:
-        return super().forward(input) if self.inplace else F.relu(input)
+        return F.relu(input, self.inplace)
 
 
 class ReLU6(_Plain):
     """min(max(x, 0), 6)."""
 
     function = F.relu6
-
-    def extra_repr(self) -> str:
-        return "inplace=True" if self.inplace else ""
 
 
 class SELU(_Plain):

@@ -147,7 +147,8 @@ def _path(parent: Module, child: Module) -> str:
 def name_layer(module: Module, error: Exception) -> None:
     """Put the path of the layer that raised in front of the message, as the error travels outwards.
 
-    Each module on the way prepends its own name for the one below, so the outermost knows the whole path.
+    Each module on the way prepends its own name for the one below, so the outermost knows the whole
+    path.
     """
     if len(error.args) != 1 or not isinstance(error.args[0], str):
         return

@@ -130,8 +130,8 @@ class Conv1d(_Conv):
 class Conv2d(_Conv):
     """Cross-correlation of x (N, C, H, W) with weight (O, C/groups, I, J); see ``functional.conv2d``.
 
-    ``padding`` is a number of cells an axis, "valid" or "same" (TensorFlow's rule: ceil(H/stride) outputs);
-    ``padding_mode`` says what the cells hold: zeros, reflect, replicate or circular.
+    ``padding`` is a number of cells an axis, "valid" or "same" (TensorFlow's rule: ceil(H/stride)
+    outputs); ``padding_mode`` says what the cells hold: zeros, reflect, replicate or circular.
     """
 
     dims = 2
@@ -179,6 +179,7 @@ class _ConvTranspose(_ConvNd):
 
     def _extra(self, input: Tensor, output_size: Sequence[int]) -> Shape:
         wanted, sizes = tuple(output_size)[-self.dims :], input.shape[-self.dims :]
+        assert not isinstance(self.padding, str)
         least = tuple(
             (n - 1) * s - 2 * p + d * (k - 1) + 1
             for n, k, s, p, d in zip(

@@ -1,6 +1,7 @@
 """Dropout layers: set random elements or channels to zero while training.
 
-Source: Srivastava and others, "Dropout: a simple way to prevent neural networks from overfitting", 2014.
+Source: Srivastava and others, "Dropout: a simple way to prevent neural networks from overfitting",
+2014.
 """
 
 from __future__ import annotations
@@ -25,8 +26,7 @@ class _Dropout(Module):
         self.p, self.inplace = p, inplace
 
     def forward(self, input: Tensor) -> Tensor:
-        result = type(self).function(input, self.p, self.training)
-        return input.inplace(lambda _: result) if self.inplace and self.training else result
+        return type(self).function(input, self.p, self.training, self.inplace)
 
     def extra_repr(self) -> str:
         return f"p={self.p}, inplace={self.inplace}"

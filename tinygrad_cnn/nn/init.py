@@ -1,7 +1,7 @@
 """Initial values: each function fills a tensor in place, without recording, and returns it.
 
-The random ones draw from the engine's counter-based generator, so a seed gives the same weights on every
-backend. Fans of a weight (O, I, J…): fan_in = I·J…, fan_out = O·J…
+The random ones draw from the engine's counter-based generator, so a seed gives the same weights on
+every backend. Fans of a weight (O, I, J…): fan_in = I·J…, fan_out = O·J…
 """
 
 from __future__ import annotations
@@ -54,8 +54,9 @@ def trunc_normal_(
 ) -> Tensor:  # fmt: skip
     """Normal conditioned on a ≤ x ≤ b.
 
-    Inverts the distribution function: p uniform on [Φ(a'), Φ(b')], x = mean + std·Φ⁻¹(p), a' = (a − mean)/std,
-    found by bisection of [a', b'] in float64. Raises ValueError unless a < b and std > 0.
+    Inverts the distribution function: p uniform on [Φ(a'), Φ(b')], x = mean + std·Φ⁻¹(p), a' = (a −
+    mean)/std, found by bisection of [a', b'] in float64. Raises ValueError unless a < b and std >
+    0.
     """
     if not (a < b and std > 0):
         raise ValueError(
@@ -96,7 +97,7 @@ def eye_(tensor: Tensor) -> Tensor:
     """The identity matrix, of any two sizes. Raises ValueError unless the tensor has 2 dimensions."""
     if tensor.ndim != 2:
         raise ValueError(f"eye_: expected 2 dimensions, received shape {tensor.shape}")
-    return _fill_from_host(tensor, np.eye(*tensor.shape))
+    return _fill_from_host(tensor, np.eye(tensor.shape[0], tensor.shape[1]))
 
 
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
@@ -121,9 +122,10 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
 def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
     """gain·Q with orthonormal rows or columns (whichever are fewer), the tensor seen as (size(0), rest).
 
-    Q is the QR factor of a normal matrix, with the signs of diag(R) divided out so that it is uniformly
-    distributed. Source: Saxe, McClelland, Ganguli, "Exact solutions to the nonlinear dynamics of learning in
-    deep linear neural networks", 2014. Raises ValueError below 2 dimensions.
+    Q is the QR factor of a normal matrix, with the signs of diag(R) divided out so that it is
+    uniformly distributed. Source: Saxe, McClelland, Ganguli, "Exact solutions to the nonlinear
+    dynamics of learning in deep linear neural networks", 2014. Raises ValueError below 2
+    dimensions.
     """
     if tensor.ndim < 2:
         raise ValueError(

@@ -75,8 +75,8 @@ class KLDivLoss(_Loss):
 class CrossEntropyLoss(_Loss):
     """−log softmax(x)[y] of logits x (N, K, …) and classes y (N, …), or class probabilities (N, K, …).
 
-    ``weight`` (K) weighs the classes, ``ignore_index`` leaves out a class, ``label_smoothing`` ε mixes the
-    target with the uniform distribution.
+    ``weight`` (K) weighs the classes, ``ignore_index`` leaves out a class, ``label_smoothing`` ε
+    mixes the target with the uniform distribution.
     """
 
     weight: Tensor | None

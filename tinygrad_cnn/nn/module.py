@@ -1,8 +1,9 @@
 """Parameter and Module: the state of a network and the tree it forms.
 
-A module is an ordinary object. Its parameters are the attributes that are ``Parameter`` objects, its children
-the attributes that are modules, its buffers the attributes named by ``register_buffer``; the order is that of
-first assignment. Nothing is kept twice, so reading ``self.weight`` costs what reading an attribute costs.
+A module is an ordinary object. Its parameters are the attributes that are ``Parameter`` objects,
+its children the attributes that are modules, its buffers the attributes named by
+``register_buffer``; the order is that of first assignment. Nothing is kept twice, so reading
+``self.weight`` costs what reading an attribute costs.
 """
 
 from __future__ import annotations
@@ -250,8 +251,9 @@ class Module:
     def to(self, *args: Any, dtype: Any = None, backend: str | None = None) -> Self:
         """Convert floating-point state to a dtype and/or move all state to a backend, in place.
 
-        ``to("numpy")``, ``to(tg.float64)``, ``to("numba", dtype="float32")``. The parameters stay the same
-        objects, but give an optimiser that already ran a new start: its own state is not moved.
+        ``to("numpy")``, ``to(tg.float64)``, ``to("numba", dtype="float32")``. The parameters stay
+        the same objects, but give an optimiser that already ran a new start: its own state is not
+        moved.
         """
         for value in args:
             try:
@@ -307,9 +309,9 @@ class Module:
     ) -> IncompatibleKeys:
         """Copy values into the parameters and buffers of the same paths, keeping their dtype and backend.
 
-        Values are tensors, NumPy arrays or anything NumPy can read. All keys and shapes are checked first:
-        raises RuntimeError listing every difference, and then nothing has been loaded. With ``strict=False``
-        missing and unexpected keys are returned instead; shapes must still agree.
+        Values are tensors, NumPy arrays or anything NumPy can read. All keys and shapes are checked
+        first: raises RuntimeError listing every difference, and then nothing has been loaded. With
+        ``strict=False`` missing and unexpected keys are returned instead; shapes must still agree.
         """
         own = self._state()
         missing = [name for name in own if name not in state_dict]
@@ -353,7 +355,8 @@ class Module:
     def register_full_backward_hook(self, hook: Callable[[Any, Any, Any], Any]) -> RemovableHandle:
         """``hook(module, grad_input, grad_output)`` once the gradients of the inputs are known.
 
-        Both are tuples, with None for what has no gradient; a returned tuple replaces ``grad_input``.
+        Both are tuples, with None for what has no gradient; a returned tuple replaces
+        ``grad_input``.
         """
         return RemovableHandle(self._hook_table().backward, hook)
 

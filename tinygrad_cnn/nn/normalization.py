@@ -36,23 +36,23 @@ class _RunningNorm(Module):
         self.affine, self.track_running_stats = affine, track_running_stats
         self.weight = new_parameter(num_features, dtype=dtype, backend=backend) if affine else None
         self.bias = new_parameter(num_features, dtype=dtype, backend=backend) if affine else None
-        options = {"dtype": dtype or "float32", "backend": backend}
-        track = track_running_stats
-        self.register_buffer(
-            "running_mean", create.zeros(num_features, **options) if track else None
-        )
-        self.register_buffer("running_var", create.ones(num_features, **options) if track else None)
-        counter = create.zeros((), dtype="int64", backend=backend) if track else None
-        self.register_buffer("num_batches_tracked", counter)
+        shapes: dict[str, tuple[int, ...]] = {
+            "running_mean": (num_features,),
+            "running_var": (num_features,),
+            "num_batches_tracked": (),
+        }
+        for name, shape in shapes.items():
+            kind = (dtype or "float32") if shape else "int64"
+            value = create.zeros(shape, dtype=kind, backend=backend)
+            self.register_buffer(name, value if track_running_stats else None)
         self.reset_parameters()
 
     def reset_running_stats(self) -> None:
         """Forget the statistics: mean 0, variance 1, no batches."""
-        if self.running_mean is not None and self.running_var is not None:
-            init.zeros_(self.running_mean)
-            init.ones_(self.running_var)
-        if self.num_batches_tracked is not None:
-            init.zeros_(self.num_batches_tracked)
+        for name, value in (("running_mean", 0), ("running_var", 1), ("num_batches_tracked", 0)):
+            buffer = getattr(self, name)
+            if buffer is not None:
+                init.constant_(buffer, value)
 
     def reset_parameters(self) -> None:
         """Set scale 1, shift 0 and forget the statistics."""
@@ -84,9 +84,9 @@ class _RunningNorm(Module):
 class _BatchNorm(_RunningNorm):
     """y = (x − mean) / sqrt(var + eps)·weight + bias, statistics over all axes but the channel's.
 
-    Training uses those of the batch, evaluation the running ones (unless ``track_running_stats=False``).
-    ``momentum=None`` keeps the plain average of all batches. Source: Ioffe and Szegedy, "Batch
-    normalization", 2015.
+    Training uses those of the batch, evaluation the running ones (unless
+    ``track_running_stats=False``). ``momentum=None`` keeps the plain average of all batches.
+    Source: Ioffe and Szegedy, "Batch normalization", 2015.
     """
 
     def __init__(
@@ -216,7 +216,8 @@ class LayerNorm(Module):
 class GroupNorm(Module):
     """Normalise each sample over groups of channels of x (N, C, …), then scale and shift each channel.
 
-    Source: Wu and He, "Group normalization", 2018. Raises ValueError unless the groups divide the channels.
+    Source: Wu and He, "Group normalization", 2018. Raises ValueError unless the groups divide the
+    channels.
     """
 
     weight: Parameter | None
@@ -257,7 +258,8 @@ class GroupNorm(Module):
 class LocalResponseNorm(Module):
     """x / (k + alpha·mean of x² over ``size`` neighbouring channels)^beta.
 
-    Source: Krizhevsky, Sutskever, Hinton, "ImageNet classification with deep convolutional neural networks", 2012.
+    Source: Krizhevsky, Sutskever, Hinton, "ImageNet classification with deep convolutional neural
+    networks", 2012.
     """
 
     def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:

@@ -15,7 +15,8 @@ Size = int | Sequence[int]
 class _MaxPool(Module):
     """Maximum of each window; ``stride=None`` is the kernel size. Padding never wins.
 
-    With ``return_indices`` the result is (y, position of each maximum in its flattened input plane).
+    With ``return_indices`` the result is (y, position of each maximum in its flattened input
+    plane).
     """
 
     function: ClassVar[Callable[..., Any]]

@@ -21,8 +21,8 @@ def clip_grad_norm_(
 ) -> Tensor:  # fmt: skip
     """Scale all gradients by min(1, max_norm / (norm + 1e-6)), in place; returns their joint norm.
 
-    The norm is (Σ |g|ᵖ)^(1/p) over all elements of all gradients, or the largest |g| for p = inf. Raises
-    RuntimeError for a norm that is NaN or infinite when ``error_if_nonfinite``.
+    The norm is (Σ |g|ᵖ)^(1/p) over all elements of all gradients, or the largest |g| for p = inf.
+    Raises RuntimeError for a norm that is NaN or infinite when ``error_if_nonfinite``.
     """
     grads = _gradients(parameters)
     if not grads:

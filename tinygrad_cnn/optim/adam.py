@@ -15,8 +15,9 @@ class Adam(Optimizer):
         m ← β₁·m + (1 − β₁)·g        v ← β₂·v + (1 − β₂)·g²
         p ← p − lr · m/(1 − β₁ᵗ) / (sqrt(v/(1 − β₂ᵗ)) + eps)
 
-    ``weight_decay`` adds wd·p to g; ``amsgrad`` uses the largest v so far. Sources: Kingma and Ba, "Adam: a
-    method for stochastic optimization", 2015; Reddi, Kale, Kumar, "On the convergence of Adam and beyond", 2018.
+    ``weight_decay`` adds wd·p to g; ``amsgrad`` uses the largest v so far. Sources: Kingma and Ba,
+    "Adam: a method for stochastic optimization", 2015; Reddi, Kale, Kumar, "On the convergence of
+    Adam and beyond", 2018.
     """
 
     decoupled: ClassVar[bool] = False

@@ -17,9 +17,10 @@ def _decayed(k: Backend, p: Array, g: Array, weight_decay: float) -> Array:
 class RMSprop(Optimizer):
     """v ← α·v + (1 − α)·g²;  p ← p − lr·g / (sqrt(v) + eps).
 
-    ``centered`` subtracts the square of a running mean of g from v; with ``momentum`` µ the quotient goes
-    into b ← µ·b + g/(…) and p ← p − lr·b. Source: Tieleman and Hinton, lecture 6.5 of "Neural networks for
-    machine learning", 2012; centred: Graves, "Generating sequences with recurrent neural networks", 2013.
+    ``centered`` subtracts the square of a running mean of g from v; with ``momentum`` µ the
+    quotient goes into b ← µ·b + g/(…) and p ← p − lr·b. Source: Tieleman and Hinton, lecture 6.5 of
+    "Neural networks for machine learning", 2012; centred: Graves, "Generating sequences with
+    recurrent neural networks", 2013.
     """
 
     def __init__(
@@ -55,8 +56,8 @@ class RMSprop(Optimizer):
 class Adagrad(Optimizer):
     """s ← s + g²;  p ← p − lr/(1 + (t − 1)·lr_decay) · g / (sqrt(s) + eps), at update t.
 
-    s starts at ``initial_accumulator_value``. Source: Duchi, Hazan, Singer, "Adaptive subgradient methods for
-    online learning and stochastic optimization", 2011.
+    s starts at ``initial_accumulator_value``. Source: Duchi, Hazan, Singer, "Adaptive subgradient
+    methods for online learning and stochastic optimization", 2011.
     """
 
     def __init__(

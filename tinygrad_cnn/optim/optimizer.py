@@ -31,11 +31,11 @@ class Bucket(NamedTuple):
 class Optimizer:
     """Base class: a subclass says in ``update`` how one bucket of parameters changes.
 
-    ``params`` is a list of tensors, or of dicts {"params": tensors, hyperparameter: value, …}; what a group does
-    not say comes from ``defaults``. The layout of ``state_dict()`` is PyTorch's.
+    ``params`` is a list of tensors, or of dicts {"params": tensors, hyperparameter: value, …}; what
+    a group does not say comes from ``defaults``. The layout of ``state_dict()`` is PyTorch's.
 
-    Raises ValueError for no parameters, a parameter listed twice, a non-leaf or an impossible hyperparameter;
-    TypeError for something that is not a tensor.
+    Raises ValueError for no parameters, a parameter listed twice, a non-leaf or an impossible
+    hyperparameter; TypeError for something that is not a tensor.
     """
 
     counts: ClassVar[bool] = True  # whether updates depend on how many there were
@@ -122,7 +122,8 @@ class Optimizer:
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient.
 
-        ``closure`` computes the loss again (with gradients) before the update; its value is returned.
+        ``closure`` computes the loss again (with gradients) before the update; its value is
+        returned.
         """
         loss = None
         if closure is not None:

@@ -12,7 +12,8 @@ class SGD(Optimizer):
     """Gradient descent with momentum: g ← g + wd·p;  m ← µ·m + (1 − dampening)·g;  p ← p − lr·m.
 
     The first m is g itself. ``nesterov`` steps along g + µ·m instead of m; ``maximize`` climbs.
-    Source: Sutskever and others, "On the importance of initialization and momentum in deep learning", 2013.
+    Source: Sutskever and others, "On the importance of initialization and momentum in deep
+    learning", 2013.
     """
 
     counts = False
