@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,21 @@ from .cuda.device import Array
 from .cuda.sim.device import Memory, SimDevice
 
 
+def device_from_environment() -> SimDevice:
+    """The device that TINYGRAD_CNN_CUDASIM describes: any of ``check``, ``descending`` and ``seed=N``,
+    separated by commas. Raises ValueError on anything else."""
+    options: dict[str, Any] = {}
+    for part in filter(None, os.environ.get("TINYGRAD_CNN_CUDASIM", "").split(",")):
+        name, _, value = part.strip().partition("=")
+        if name in ("check", "descending") and not value:
+            options[name] = True
+        elif name == "seed" and value.isdigit():
+            options["block_seed"] = int(value)
+        else:
+            raise ValueError(f"TINYGRAD_CNN_CUDASIM: expected check, descending or seed=N, received {part!r}")
+    return SimDevice(**options)
+
+
 class CudaSimBackend(CudaBackend):
     """Arrays are NumPy's, aligned as CUDA's are; every number is computed by a kernel of cuda/kernels,
     compiled for the CPU. Raises ImportError when no C++ compiler is found."""
@@ -18,7 +34,7 @@ class CudaSimBackend(CudaBackend):
     name = "cudasim"
 
     def __init__(self, device: SimDevice | None = None) -> None:
-        super().__init__(device or SimDevice())
+        super().__init__(device or device_from_environment())
 
     def from_numpy(self, array: Any) -> Array:
         """Shares the memory: simulated kernels read it where it is."""

@@ -8,7 +8,7 @@
 """
 
 from . import ops  # isort: skip  (first: tensors and operations refer to each other)
-from . import autograd, data, io, nn, optim
+from . import autograd, cuda, data, io, nn, optim
 from .autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from .backend import available_backends, get_backend, set_backend, use_backend
 from .dtypes import (

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .device import Array
-from .host import Shape
+from .host import Shape, inverse
 from .steps import Steps
 
 # Methods that compute nothing: they allocate, copy between host and device, or make views with the
@@ -67,7 +67,7 @@ class CudaBackend(Steps):
         order = sorted(range(a.ndim), key=lambda d: -abs(a.strides[d]))
         if order == list(range(a.ndim)):
             return self.cast(a, a.dtype)
-        return self.cast(a.transpose(order), a.dtype).transpose(np.argsort(order))
+        return self.cast(a.transpose(order), a.dtype).transpose(inverse(order))
 
     def synchronize(self) -> None:
         self.device.synchronize()

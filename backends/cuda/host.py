@@ -165,3 +165,8 @@ def through_float32(method: Method) -> Method:
 def rows_and_columns(shape: Sequence[int], axis: int) -> tuple[int, int, int]:
     """(A, R, B): a dense array seen as three axes around ``axis``."""
     return math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
+
+
+def inverse(order: Sequence[int]) -> Shape:
+    """The transposition that undoes ``order``."""
+    return tuple(sorted(range(len(order)), key=lambda d: order[d]))

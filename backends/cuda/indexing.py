@@ -11,7 +11,7 @@ import numpy as np
 from tinygrad_cnn.geometry import Pairs
 
 from .device import Array
-from .host import Shape, c_type, rows_and_columns
+from .host import Shape, c_type, inverse, rows_and_columns
 from .reductions import Reductions
 
 
@@ -106,7 +106,7 @@ class Indexing(Reductions):
         """view[arrays] += values, or = values: on a dense copy with the indexed axes first, put back."""
         table, position, picked, back = self._flatten(view, plan)
         result_shape = tuple(picked[d] for d in back)
-        spread = self.xp.broadcast_to(values, result_shape).transpose(np.argsort(back))
+        spread = self.xp.broadcast_to(values, result_shape).transpose(inverse(back))
         spread = self.dense(spread, view.dtype)
         if table is view or self.xp.may_share_memory(table, view):
             table = self.cast(table, table.dtype)
@@ -114,8 +114,7 @@ class Indexing(Reductions):
         kernel = self.kernel("scatter_rows", ["index.cu"], T=c_type(view.dtype))
         self.each(kernel, spread.size, spread, position, order, table, position.size, table.shape[1], int(add))
         moved = tuple(view.shape[d] for d in self._front(view, plan))
-        inverse = np.argsort(self._front(view, plan))
-        self.copy_into(view, table.reshape(moved).transpose(inverse))
+        self.copy_into(view, table.reshape(moved).transpose(inverse(self._front(view, plan))))
 
     def _front(self, view: Array, plan: IndexPlan) -> Shape:
         """The view's dimensions with the indexed ones first."""

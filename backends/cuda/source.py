@@ -7,6 +7,8 @@ rename. The simulator compares what is read here with what the compiler saw.
 
 from __future__ import annotations
 
+import ast
+import operator
 import re
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -122,28 +124,44 @@ def rewrite_shared(text: str, first_id: int = 0) -> str:
     return "".join([*out, text[end:]])
 
 
-def shared_declarations(text: str, defines: Mapping[str, object] | None = None) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """(type letter, sizes) of each static shared array; unknown sizes are left out."""
+class SharedArray(NamedTuple):
+    """A static shared array: the letter of its type and its sizes, () where they cannot be read."""
+
+    name: str
+    code: str
+    shape: tuple[int, ...]
+
+
+def shared_declarations(text: str, defines: Mapping[str, object] | None = None) -> list[SharedArray]:
+    """The static shared arrays of a source in order, as ``rewrite_shared`` numbers them."""
     plain = blank_comments(text)
     names = dict(re.findall(r"^[ \t]*#[ \t]*define[ \t]+(\w+)[ \t]+(.+?)[ \t]*$", plain, re.M))
     names |= {k: str(v) for k, v in (defines or {}).items()}
-    found = {}
+    found = []
     for external, kind, declarators in _SHARED.findall(plain):
-        for name, sizes in re.findall(r"(\w+)\s*((?:\[[^\]]*\]\s*)*)(?:,|$)", "" if external else declarators):
-            values = [_integer(size, names) for size in re.findall(r"\[([^\]]*)\]", sizes)]
+        for declarator in [] if external else declarators.split(","):
+            sizes = [_integer(size, names) for size in re.findall(r"\[([^\]]*)\]", declarator)]
             base = kind.replace("volatile", "").strip()
-            code = CODES.get(names.get(base, base), "x")
-            found[name] = (code, tuple(v for v in values if v is not None))
+            shape = tuple(v for v in sizes if v is not None)
+            found.append(SharedArray(re.findall(r"\w+", declarator)[0], CODES.get(names.get(base, base), "x"),
+                                     shape if len(shape) == len(sizes) else ()))  # fmt: skip
     return found
 
 
 def _integer(expression: str, names: Mapping[str, str]) -> int | None:
     """The value of an expression of integers, names and + − * / ( ), or None."""
-    for _ in range(8):
+    for _ in range(8):  # a name may stand for an expression with names
         expression = re.sub(r"[A-Za-z_]\w*", lambda m: f"({names.get(m.group(), '?')})", expression)
-    if not re.fullmatch(r"[\d\s+\-*/()]+", expression):
-        return None
     try:
-        return int(eval(expression.replace("/", "//"), {"__builtins__": {}}))  # digits and operators only
-    except (SyntaxError, ZeroDivisionError):
+        return _value(ast.parse(expression.strip(), mode="eval").body)
+    except (SyntaxError, KeyError, AttributeError, ZeroDivisionError):
         return None
+
+
+_OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.floordiv}
+
+
+def _value(node: ast.expr) -> int:
+    if isinstance(node, ast.BinOp):
+        return int(_OPERATORS[type(node.op)](_value(node.left), _value(node.right)))  # type: ignore[index]
+    return int(node.value)  # type: ignore[attr-defined]

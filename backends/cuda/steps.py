@@ -13,11 +13,16 @@ from .host import Shape, c_type
 from .normalisation import Normalisation
 
 PIECE = 16384  # elements of a parameter that one block updates
+KEPT_TABLES = 16
 _MASK = 2**64 - 1
 
 
 class Steps(Normalisation):
     """In-place optimiser steps and draws."""
+
+    def __init__(self, device: Any) -> None:
+        super().__init__(device)
+        self._tables: dict[bytes, Array] = {}
 
     def sgd_step(
         self, params: Sequence[Array], grads: Sequence[Array], momenta: Sequence[Array] | None, lr: float,
@@ -46,12 +51,22 @@ class Steps(Normalisation):
                 kernel = self.kernel(name, ["optim.cu"], T=c_type(wide))
                 longest = int(table[:, 4].max())
                 threads = min(256, -(-longest // 32) * 32)
-                self.launch(kernel, len(table), threads, self.device.upload(table.reshape(-1)), *numbers,
+                self.launch(kernel, len(table), threads, self._on_device(table), *numbers,
                             uses=[a for _, dense in group for a in dense])  # fmt: skip
             for originals, dense in group:  # parameters or states with gaps, or stored as float16
                 for k, (a, d) in enumerate(zip(originals, dense, strict=True)):
                     if d is not a and k != 1:
                         self.copy_into(a, d)
+
+    def _on_device(self, table: np.ndarray[Any, Any]) -> Array:
+        """The table in device memory. Training repeats the same addresses, so the last few are kept:
+        a step then copies nothing from the host, which also lets it be captured in a CUDA graph."""
+        key = table.tobytes()
+        found = self._tables.pop(key, None)
+        self._tables[key] = self.device.upload(table.reshape(-1)) if found is None else found
+        while len(self._tables) > KEPT_TABLES:
+            self._tables.pop(next(iter(self._tables)))
+        return self._tables[key]
 
     def _table(self, group: list[list[Array]]) -> np.ndarray[Any, Any]:
         """Rows (p, g, m, v, length) of optim.cu: addresses, 0 where there is no such state."""

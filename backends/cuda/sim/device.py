@@ -11,12 +11,15 @@ import ctypes
 import math
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from ..device import Kernel, Launch, Module
-from ..report import LaunchRow, current_report
+from ..report import LaunchRow, Report, current_report
+from ..report import report as collect
 from ..source import DTYPES, rewrite_shared
 from .compiler import compile_library, find_compiler
 from .findings import LINES_PER_FILE, Finding, Place, Raw, describe
@@ -71,14 +74,16 @@ class SimModule:
 
 class SimDevice:
     """Runs launches on the CPU. ``descending`` and ``block_seed`` change the order of threads and
-    blocks, which a correct kernel does not notice."""
+    blocks, which a correct kernel does not notice; ``check`` checks every launch and raises CudaSimError
+    at a finding, also where no report asks for it."""
 
     name = "cudasim"
     xp: Any = np
 
-    def __init__(self, descending: bool = False, block_seed: int = 0) -> None:
+    def __init__(self, descending: bool = False, block_seed: int = 0, check: bool = False) -> None:
         find_compiler()
-        self.descending, self.block_seed = descending, block_seed
+        self.check = check
+        self.descending, self.block_seed, self._first_block = descending, block_seed, 0
         self._lock = threading.RLock()
         self._modules: OrderedDict[Module, dict[str, Kernel]] = OrderedDict()
 
@@ -118,20 +123,26 @@ class SimDevice:
         """Run to the end. Raises CudaSimError when the kernel cannot go on, unless a report in check
         mode collects that as a finding."""
         report = current_report()
-        check = report is not None and report.mode in ("check", "trace")
+        if report is None and self.check:
+            with collect("check") as own:
+                self.run(launch)
+            if own.findings:
+                raise CudaSimError("\n".join(map(str, own.findings)))
+            return
         with self._lock:
-            library = self._library(launch.kernel, check)
-            record, kept = self._record(launch, library)
-            if check and report is not None:
-                self._run_checked(launch, library, record, report)
+            if report is None or report.mode == "fast":
+                self._run_fast(launch, report)
             else:
-                findings = library.run(record)
-                if report is not None:
-                    report.launches.append(LaunchRow.of(launch, self.name))
-                if findings:
-                    buffers: list[tuple[str, int]] = []
-                    raise CudaSimError(str(self._describe(launch, library, findings[0], buffers)))
-            del kept
+                self._run_checked(launch, report)
+
+    def _run_fast(self, launch: Launch, report: Report | None) -> None:
+        library = self._library(launch.kernel, check=False)
+        record, _kept = self._record(launch, library)
+        findings = library.run(record)
+        if report is not None:
+            report.launches.append(LaunchRow.of(launch, self.name))
+        if findings:
+            raise CudaSimError(str(self._describe(launch, library, findings[0], [])))
 
     def _library(self, kernel: Kernel, check: bool) -> Library:
         built: SimModule = kernel.handle
@@ -155,7 +166,7 @@ class SimDevice:
                 pointers[i] = ctypes.addressof(cell)
             kept.append(cell)
         blocks = math.prod(launch.grid)
-        step, shift = _block_order(self.block_seed, blocks)
+        step, shift = self._block_order(blocks)
         record = LaunchRecord(
             entry=library.entry(launch.kernel.name), arguments=ctypes.addressof(pointers), grid=launch.grid,
             block=launch.block, dynamic_bytes=launch.shared_mem, descending=int(self.descending),
@@ -163,17 +174,39 @@ class SimDevice:
         )  # fmt: skip
         return record, [kept, pointers]
 
+    def _block_order(self, blocks: int) -> tuple[int, int]:
+        """(step, shift): block k·step + shift (mod blocks) runs as the k-th; a permutation."""
+        if not self.block_seed:
+            return 1, self._first_block % blocks
+        step = self.block_seed * 2654435761 % 2**31 % blocks | 1
+        while math.gcd(step, blocks) != 1:
+            step += 2
+        return step % max(blocks, 2), self.block_seed % blocks
+
+    @contextmanager
+    def starting_at(self, block: int) -> Iterator[None]:
+        """Launches inside begin with the block of this number, and so trace it."""
+        before = self.block_seed, self._first_block
+        self.block_seed, self._first_block = 0, block
+        try:
+            yield
+        finally:
+            self.block_seed, self._first_block = before
+
     # -- check and trace --------------------------------------------------------------------------
-    def _run_checked(self, launch: Launch, library: Library, record: LaunchRecord, report: Any) -> None:
+    def _run_checked(self, launch: Launch, report: Report) -> None:
+        library = self._library(launch.kernel, check=True)
+        record, _kept = self._record(launch, library)
         buffers, ranges = _buffers(launch, self.pointer)
         library.add_buffers(ranges)
         record.check = 1
         trace = np.empty(TRACE_ROWS if report.mode == "trace" else 0, TRACE)
         record.traced_blocks = report.blocks if report.mode == "trace" else 0
         record.trace, record.trace_capacity = trace.ctypes.data, len(trace)
-        findings = [self._describe(launch, library, f, buffers) for f in library.run(record)]
+        raw = sorted(library.run(record), key=lambda f: f.kind == 8)  # a race explains a missing value
+        findings = [self._describe(launch, library, f, buffers) for f in raw]
         if report.mode == "trace":
-            order = _block_order(self.block_seed, math.prod(launch.grid))
+            order = self._block_order(math.prod(launch.grid))
             report.add_trace(launch, self.name, trace[: record.trace_count].copy(), buffers, ranges,
                              library.shared_arrays(), lambda pc: _place(launch, library, pc), order)  # fmt: skip
         else:
@@ -190,7 +223,7 @@ class SimDevice:
         elif f.buffer == 999:
             name, size = "the dynamic shared memory", launch.shared_mem
         elif f.buffer >= 1000:
-            array, _, size = library.shared_arrays()[f.buffer - 1000]
+            array, _, size, _ = library.shared_arrays()[f.buffer - 1000]
             name = f"__shared__ {array}"
         raw = Raw(
             f.kind, built.place(library, f.line, f.pc), built.place(library, f.other_line, f.other_pc),
@@ -204,16 +237,6 @@ def _place(launch: Launch, library: Library, pc: int) -> Place:
     """A traced position: atomics carry their line number in place of a code address."""
     built: SimModule = launch.kernel.handle
     return built.place(library, pc, 0) if pc < 1000 * LINES_PER_FILE else built.place(library, 0, pc)
-
-
-def _block_order(seed: int, blocks: int) -> tuple[int, int]:
-    """(step, shift): block k·step + shift (mod blocks) runs as the k-th; a permutation."""
-    if not seed:
-        return 1, 0
-    step = seed * 2654435761 % 2**31 % blocks | 1
-    while math.gcd(step, blocks) != 1:
-        step += 2
-    return step % max(blocks, 2), seed % blocks
 
 
 Ranges = list[tuple[int, int, int, bool]]  # (address, bytes, unit, constant)

@@ -6,7 +6,6 @@ import ctypes
 import mmap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -100,16 +99,12 @@ class Library:
         found = self.lib.cusim_findings()
         return [FindingRecord.from_buffer_copy(found[i]) for i in range(count)]
 
-    def shared_arrays(self) -> list[tuple[str, int, int]]:
-        """(name, address, bytes) of the last launch's static shared arrays."""
+    def shared_arrays(self) -> list[tuple[str, int, int, int]]:
+        """(name, address, bytes, declaration number) of the last launch's static shared arrays."""
         pointer = ctypes.POINTER(SharedRecord)()
         count = self.lib.cusim_shared_arrays(ctypes.byref(pointer))
         base = self.lib.cusim_arena_address()
-        return [((pointer[i].name or b"").decode(), base + pointer[i].offset, pointer[i].bytes) for i in range(count)]
-
-
-def address_array(values: Sequence[Any]) -> tuple[Any, list[Any]]:
-    """A C array of the addresses of ctypes or NumPy scalars, and what must be kept alive."""
-    kept = [v if isinstance(v, ctypes._SimpleCData) else np.array([v]) for v in values]
-    pointers = [ctypes.addressof(v) if isinstance(v, ctypes._SimpleCData) else v.ctypes.data for v in kept]
-    return (ctypes.c_void_p * max(len(values), 1))(*pointers), kept
+        return [
+            ((pointer[i].name or b"").decode(), base + pointer[i].offset, pointer[i].bytes, pointer[i].id)
+            for i in range(count)
+        ]

@@ -69,7 +69,7 @@ class Trace:
 
     def __init__(
         self, launch: Launch, rows: Rows, buffers: list[tuple[str, int]], ranges: list[tuple[int, int, int, bool]],
-        shared: list[tuple[str, int, int]], place: Callable[[int], Place], order: tuple[int, int],
+        shared: list[tuple[str, int, int, int]], place: Callable[[int], Place], order: tuple[int, int],
     ) -> None:  # fmt: skip
         self.launch, self.rows, self.buffers, self.ranges = launch, rows, buffers, ranges
         self.shared, self.place, self.order = shared, place, order
@@ -203,10 +203,11 @@ class Trace:
     def _layout(self, area: int) -> tuple[str, int, tuple[int, ...]]:
         """(type letter, address, shape) of a traced array."""
         if area > DYNAMIC:
-            name, base, _ = self.shared[area - FIRST_SHARED - 1]
+            _, base, _, number = self.shared[area - FIRST_SHARED - 1]
             module = self.launch.kernel.module
-            declared = shared_declarations("\n".join(t for _, t in module.parts), dict(module.defines))
-            return (*declared.get(name, ("f", ()))[:1], base, declared.get(name, ("f", ()))[1])
+            text = module.parts[number // 1000][1]
+            declared = shared_declarations(text, dict(module.defines))[number % 1000]
+            return declared.code, base, declared.shape
         if area == DYNAMIC:
             return "f", int(self.accesses["address"][self.accesses["range"] == area].min()), ()
         name, low = self.buffers[area][0].split(" / ")[0], self.ranges[area][0]
