@@ -31,10 +31,15 @@ def import_cupy() -> Any:
 
 
 def module_source(module: Module) -> tuple[str, tuple[str, ...]]:
-    """(text, NVRTC options) of a module; ``#line`` keeps each part's own line numbers in messages."""
-    text = "\n".join(f'#line 1 "{name}"\n{part}' for name, part in module.parts)
-    options = ["--std=c++17", *(f"-D{name}={value}" for name, value in module.defines)]
-    return text, (*options, *([] if module.fmad else ["--fmad=false"]))
+    """(text, NVRTC options) of a module; ``#line`` keeps each part's own line numbers in messages.
+
+    The -D set becomes #define lines: as options, short names such as T would also rewrite the header
+    that NVRTC puts before every source.
+    """
+    lines = [f"#define {name} {value}" for name, value in module.defines]
+    for name, part in module.parts:
+        lines += [f'#line 1 "{name}"', part]
+    return "\n".join(lines) + "\n", ("--std=c++17", *([] if module.fmad else ["--fmad=false"]))
 
 
 class CupyDevice:
