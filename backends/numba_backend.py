@@ -10,7 +10,7 @@ import numpy as np
 from tinygrad_cnn.backend import Array, DType
 from tinygrad_cnn.geometry import Shape, Window
 
-from .numba_kernels import dispatch, elementwise, loss, memory, norm, optim, pool, runtime
+from .numba_kernels import dispatch, elementwise, loss, memory, norm, optim, pool, reduce, runtime
 from .numpy_backend import NumpyBackend
 
 BINARY = "add subtract multiply divide maximum minimum".split()
@@ -85,6 +85,13 @@ class NumbaBackend(NumpyBackend):
     def memory_report(self) -> dict[str, Any]:
         """Bytes ``in_use``, ``pooled``, ``peak``, ``limit`` and ``classes`` of the memory pool."""
         return memory.pool.report()
+
+    def sum(self, a: Array, axes: Shape, keepdims: bool) -> Array:
+        if a.size >= reduce.LARGE and a.dtype == np.float32:
+            total = reduce.sum_axes(a, axes, keepdims)
+            if total is not None:
+                return total
+        return super().sum(a, axes, keepdims)
 
     # -- pooling ------------------------------------------------------------------------------------
     def max_pool(self, x: Array, window: Window) -> tuple[Array, Array]:

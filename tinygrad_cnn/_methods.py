@@ -8,7 +8,7 @@ They live apart so that ``tensor.py`` holds only what a graph needs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import tinygrad_cnn.ops as ops
@@ -111,10 +111,10 @@ class TensorMethods:
         return ops.matmul(other, self)
 
     def __eq__(self, other: Any) -> Tensor:
-        return ops.eq(self, other)
+        return NotImplemented if other is None else ops.eq(self, other)
 
     def __ne__(self, other: Any) -> Tensor:
-        return ops.ne(self, other)
+        return NotImplemented if other is None else ops.ne(self, other)
 
     def __lt__(self, other: Any) -> Tensor:
         return ops.lt(self, other)
@@ -161,6 +161,14 @@ class TensorMethods:
 
     def __getitem__(self, index: Any) -> Tensor:
         return ops.getitem(self, index)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if not self.ndim:
+            raise TypeError("iteration over a 0-d tensor")
+        return iter(ops.unbind(self))
+
+    def __contains__(self, element: Any) -> bool:
+        return bool(ops.eq(self, element).any())
 
     def __setitem__(self, index: Any, value: Any) -> None:
         ops.setitem(self, index, value)
@@ -625,7 +633,10 @@ class TensorMethods:
         return self.inplace(lambda old, new: ops.broadcast_to(ops.to(new, old), old.shape), src)
 
     def fill_(self, value: Any) -> Self:
-        return self.inplace(ops.full_like, value)
+        """Overwrite every element with a number or a 0-d tensor."""
+        if isinstance(value, TensorMethods):
+            return self.copy_(value)
+        return self.inplace(ops.create.Fill(value))
 
     def zero_(self) -> Self:
-        return self.inplace(ops.zeros_like)
+        return self.inplace(ops.create.Fill(0))

@@ -11,10 +11,15 @@ found without recursion.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Sequence
 from contextlib import ContextDecorator
 from operator import attrgetter
 from typing import Any
+
+import numpy as np
 
 from .anomaly import Anomaly, detect_anomaly
 from .checkpoint import checkpoint
@@ -28,23 +33,6 @@ __all__ = [
     "hessian", "hvp",
     "inference_mode", "is_grad_enabled", "jacobian", "jvp", "no_grad", "set_grad_enabled", "vjp",
 ]  # fmt: skip
-
-
-class set_grad_enabled(ContextDecorator):  # noqa: N801  (PyTorch's name)
-    """Switch recording on or off in this thread: ``with set_grad_enabled(False):``, a decorator, or
-    a plain call.
-    """
-
-    def __init__(self, enabled: bool) -> None:
-        self.enabled = enabled
-        self.before = [mode.record]
-        mode.record = enabled
-
-    def __enter__(self) -> None:
-        mode.record = self.enabled
-
-    def __exit__(self, *_: object) -> None:
-        mode.record = self.before[-1]
 
 
 class _Switch(ContextDecorator):
@@ -65,15 +53,46 @@ class _Switch(ContextDecorator):
     def __exit__(self, *_: object) -> None:
         mode.record, mode.inference = self.before.pop()
 
+    def __call__(self, function: Callable[..., Any]) -> Any:
+        """Decorate a function, so that its body runs inside; of a generator, every step does."""
+        if not inspect.isgeneratorfunction(function):
+            return super().__call__(function)
+
+        @functools.wraps(function)
+        def steps(*args: Any, **kwargs: Any) -> Any:
+            running, sent = function(*args, **kwargs), None
+            while True:
+                with self._recreate_cm():
+                    try:
+                        made = running.send(sent)
+                    except StopIteration as end:
+                        return end.value
+                sent = yield made
+
+        return steps
+
     def _recreate_cm(self) -> _Switch:
-        return type(self)()
+        fresh = type(self).__new__(type(self))
+        fresh.record, fresh.inference, fresh.before = self.record, self.inference, []
+        return fresh
 
 
-class no_grad(_Switch):  # noqa: N801
+class _PlainSwitch(_Switch):
+    """One without arguments, so that ``@no_grad`` works as well as ``@no_grad()``."""
+
+    def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
+        made = super().__new__(cls)
+        if function is None:
+            return made
+        made.__init__()  # type: ignore[misc]
+        return made(function)
+
+
+class no_grad(_PlainSwitch):  # noqa: N801  (PyTorch's name)
     """``with no_grad():`` nothing is recorded."""
 
 
-class enable_grad(_Switch):  # noqa: N801
+class enable_grad(_PlainSwitch):  # noqa: N801
     """``with enable_grad():`` recording is on again inside ``no_grad``."""
 
     record = True
@@ -87,6 +106,26 @@ class inference_mode(_Switch):  # noqa: N801
     def __init__(self, mode: bool = True) -> None:
         super().__init__()
         self.record, self.inference = not mode, mode
+
+
+class set_grad_enabled(_Switch):  # noqa: N801
+    """Switch recording on or off in this thread: ``with set_grad_enabled(False):``, a decorator, or
+    a plain call.
+    """
+
+    def __init__(self, enabled: bool) -> None:
+        super().__init__()
+        self.record = enabled
+        self.at_call = mode.record
+        mode.record = enabled
+
+    def __enter__(self) -> None:
+        self.before.append((getattr(self, "at_call", mode.record), mode.inference))
+        mode.record = self.record
+
+    def __call__(self, function: Callable[..., Any]) -> Any:
+        mode.record = self.at_call  # a decorator switches nothing by itself
+        return super().__call__(function)
 
 
 def is_grad_enabled() -> bool:
@@ -112,13 +151,13 @@ def backward(
     targets = None if inputs is None else [_key(t) for t in _listed(inputs)]
     retain = create_graph if retain_graph is None else retain_graph
     found = _run(roots, seeds, targets, retain, create_graph)
-    for leaf, total in found.items():
-        if isinstance(leaf, Tensor):
-            _write_grad(leaf, total, create_graph)
     if inputs is not None:
         for t in _listed(inputs):
             if t.grad_fn is not None and t.grad_fn in found:
-                _write_grad(t, found[t.grad_fn], create_graph)
+                _write_grad(t, [found[t.grad_fn]], create_graph)
+    del seeds
+    for leaf in [edge for edge in found if isinstance(edge, Tensor)]:
+        _write_grad(leaf, [found.pop(leaf)], create_graph)
 
 
 def grad(
@@ -173,7 +212,7 @@ def _run(
     """Send the seed gradients back; returns the gradient of every leaf, or of the ``targets``
     only.
     """
-    order = _youngest_first(roots)
+    order = _youngest_first(roots, targets)
     needed = None if targets is None else _leading_to(targets, order)
     wanted = frozenset(targets or ())
     sums = _Sums(create)
@@ -198,8 +237,8 @@ def _run(
                 ):
                     if need and part is not None:
                         sums.add(edge, part)
-            if not retain:
-                op.edges, op.inputs, op.array = (), (), None
+                if not retain:
+                    op.free()
         for leaf, total in sums.rest():
             if needed is None or leaf in wanted:
                 for hook in list((leaf._hooks or {}).values()):
@@ -210,8 +249,11 @@ def _run(
     return found
 
 
-def _youngest_first(roots: Sequence[Edge]) -> list[Op]:
-    """All recorded operations behind the roots, the youngest first."""
+def _youngest_first(roots: Sequence[Edge], targets: Sequence[Edge] | None) -> list[Op]:
+    """All recorded operations behind the roots, the youngest first; none older than all targets."""
+    oldest = -1
+    if targets and all(isinstance(t, Op) for t in targets):
+        oldest = min(t.sequence for t in targets)
     found: set[Op] = set()
     stack = [r for r in roots if isinstance(r, Op)]
     while stack:
@@ -219,6 +261,8 @@ def _youngest_first(roots: Sequence[Edge]) -> list[Op]:
         if op in found:
             continue
         found.add(op)
+        if op.sequence <= oldest:
+            continue
         if not op.edges:
             raise RuntimeError(
                 f"backward through {op.name} a second time: its graph was freed after the first; "
@@ -269,7 +313,7 @@ def _observe(op: Op, total: Tensor, create: bool) -> Tensor:
         for hook in list(op.hooks.values()):
             total = _replaced(hook(total), total)
     if op.kept is not None and (made := op.kept()) is not None:
-        _write_grad(made, total, create)
+        _write_grad(made, [total], create)
     return total
 
 
@@ -333,27 +377,33 @@ def _changed(op: Op, what: str, shape: Shape) -> RuntimeError:
     )
 
 
-def _write_grad(leaf: Tensor, total: Tensor, create: bool) -> None:
-    """leaf.grad (+)= total; a gradient that something else may hold is copied first."""
+def _write_grad(leaf: Tensor, cell: list[Tensor], create: bool) -> None:
+    """leaf.grad (+)= the gradient in ``cell``, which is copied if anything else may hold it."""
     kernels = leaf.backend
-    if leaf.grad is None:
-        if not create and (total.requires_grad or not kernels.owns(total.array) or _shared(total)):
-            total = Tensor._wrap(kernels.copy(kernels.reshape(total.array, total.shape)), kernels)
-        leaf.grad = total
-    elif create:
-        leaf.grad = leaf.grad + total
-    else:
-        kernels.add(leaf.grad.array, total.array, out=leaf.grad.array)
-        leaf.grad._version_list()[0] += 1
+    if leaf.grad is not None:
+        total = cell.pop()
+        if create:
+            leaf.grad = leaf.grad + total
+        else:
+            kernels.add(leaf.grad.array, total.array, out=leaf.grad.array)
+            leaf.grad._version_list()[0] += 1
+        return
+    alone = _references(cell) == _ALONE
+    total = cell.pop()
+    if not create and (total.requires_grad or not alone or not kernels.owns(total.array)):
+        copied = kernels.empty(total.shape, total.dtype)
+        kernels.assign(copied, total.array)
+        total = Tensor._wrap(copied, kernels)
+    leaf.grad = total
 
 
-def _shared(total: Tensor) -> bool:
-    """Whether anything but this walk refers to the array (CPython's count: array attribute +
-    argument).
-    """
-    import sys
+def _references(cell: list[Tensor]) -> tuple[int, int]:
+    """How often the tensor in ``cell`` and its array are referred to, by CPython's count."""
+    total = cell[0]
+    return sys.getrefcount(total), sys.getrefcount(total.array)
 
-    return sys.getrefcount(total.array) > 2 or sys.getrefcount(total) > 5
+
+_ALONE = _references([Tensor._wrap(np.empty(0), None)])  # type: ignore[arg-type]
 
 
 def _key(t: Tensor) -> Edge:

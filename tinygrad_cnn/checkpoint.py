@@ -15,9 +15,8 @@ class _Segment(Op):
     Its inputs are the tensor arguments and every parameter that the function was found to use.
     """
 
-    def __init__(self, run: Callable[[], Tensor], value: Tensor) -> None:
-        self.run, self.value = run, value
-        self.state = random.get_rng_state()
+    def __init__(self, run: Callable[..., Tensor], value: Tensor, state: tuple[int, int]) -> None:
+        self.run, self.value, self.state = run, value, state
 
     def forward(self, kernels: Any, *arrays: Any) -> Any:
         return self.value.array
@@ -33,8 +32,14 @@ class _Segment(Op):
         finally:
             random.set_rng_state(now)
         wanted = [t for t, need in zip(self.inputs, self.needs, strict=True) if need]
-        found = iter(autograd.grad(again, wanted, grad, create_graph=create, allow_unused=True))
+        # The walk stays inside the segment, and what lies before it is still needed by the walk
+        # that called this one: nothing may be freed here.
+        found = iter(autograd.grad(again, wanted, grad, True, create, allow_unused=True))
         return tuple(next(found) if need else None for need in self.needs)
+
+    def free(self) -> None:
+        super().free()
+        del self.run
 
 
 def checkpoint(function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
@@ -57,8 +62,7 @@ def checkpoint(function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Te
         return probe.detach()
     given = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor) and a.requires_grad]
     inputs = given + _leaves_behind(probe, {a.grad_fn or a for a in given})
-    segment = _Segment(lambda: function(*args, **kwargs), probe.detach())
-    segment.state = state
+    segment = _Segment(lambda: function(*args, **kwargs), probe.detach(), state)
     result = segment(*inputs)
     del segment.value
     return result

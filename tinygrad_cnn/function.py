@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -25,12 +26,15 @@ class _Context:
 
     @property
     def saved_tensors(self) -> tuple[Tensor | None, ...]:
+        self.check()
+        return self.saved
+
+    def check(self) -> None:
         for i, (t, version) in enumerate(zip(self.saved, self.versions, strict=True)):
             if t is not None and t.version != version:
                 raise RuntimeError(
                     f"saved tensor {i} {t.shape} was changed in place since save_for_backward"
                 )
-        return self.saved
 
     def mark_non_differentiable(self, *tensors: Tensor) -> None:
         """These outputs have no gradient."""
@@ -42,8 +46,14 @@ class _User(Op):
     output).
     """
 
+    saves_inputs, saves_output = False, True
+
     def __init__(self, function: type[Function], arguments: tuple[Any, ...]) -> None:
         self.function, self.arguments, self.ctx = function, arguments, _Context()
+        self.tensors = tuple(isinstance(a, Tensor) for a in arguments)
+        self.ctx.needs_input_grad = tuple(
+            isinstance(a, Tensor) and a.requires_grad for a in arguments
+        )
         self.outputs: tuple[Tensor, ...] = ()
 
     @property
@@ -56,6 +66,7 @@ class _User(Op):
             made = self.function.forward(self.ctx, *self.arguments)
         finally:
             mode.record = before
+        del self.arguments
         self.single = isinstance(made, Tensor)
         self.outputs = (made,) if isinstance(made, Tensor) else tuple(made)
         for out in self.outputs:
@@ -74,27 +85,37 @@ class _User(Op):
             [kernels.reshape(t.array, (t.array.size,)) for t in self.flat], 0
         )
 
-    def backward(self, grad: Tensor, out: Any) -> tuple[Tensor | None, ...]:
+    def backward(self, grad: Tensor, out: Tensor) -> tuple[Tensor | None, ...]:
         pieces = dict(zip(map(id, self.flat), _unflatten(grad, self.flat), strict=True))
-        self.ctx.needs_input_grad = tuple(
-            isinstance(a, Tensor) and a.requires_grad for a in self.arguments
-        )
-        parts = self.function.backward(self.ctx, *(pieces.get(id(t)) for t in self.outputs))
+        ctx = self.ctx
+        if mode.record and ctx.saved:  # a saved output must be tied to this operation
+            tied = dict(zip(map(id, self.flat), _unflatten(out, self.flat), strict=True))
+            ctx = copy.copy(ctx)
+            ctx.check()
+            ctx.saved = tuple(tied.get(id(t), t) for t in ctx.saved)
+            ctx.versions = [0 if t is None else t.version for t in ctx.saved]
+        parts = self.function.backward(ctx, *(pieces.get(id(t)) for t in self.outputs))
         parts = parts if isinstance(parts, tuple | list) else (parts,)
-        if len(parts) != len(self.arguments):
+        if len(parts) != len(self.tensors):
             raise ValueError(
-                f"{self.name}.backward must return {len(self.arguments)} gradients, "
+                f"{self.name}.backward must return {len(self.tensors)} gradients, "
                 "one an argument of forward, "
                 f"received {len(parts)}"
             )
-        return tuple(p for p, a in zip(parts, self.arguments, strict=True) if isinstance(a, Tensor))
+        return tuple(p for p, a in zip(parts, self.tensors, strict=True) if a)
+
+    def free(self) -> None:
+        super().free()
+        self.ctx.saved, self.ctx.versions = (), []
 
 
 def _unflatten(flat: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    from .ops.elementwise import cast
+
     pieces, start = [], 0
     for t in like:
         size = math.prod(t.shape)
-        pieces.append(flat[start : start + size].reshape(t.shape))
+        pieces.append(cast(flat[start : start + size], t.dtype).reshape(t.shape))
         start += size
     return pieces
 

@@ -104,6 +104,8 @@ class Op:
                     if kernels is not None:
                         raise _mixed_backends(self, inputs)
                     kernels = t.backend
+                if t._base is not None:
+                    t._refresh()
                 if t.requires_grad:
                     record = True
             else:
@@ -126,8 +128,6 @@ class Op:
         versions = []
         for t in inputs:
             if isinstance(t, Tensor):
-                if t._base is not None:
-                    t._refresh()
                 edges.append((t.grad_fn or t) if t.requires_grad else None)
                 shapes.append(t.array.shape)
                 versions.append(0 if t._version is None else t._version[0])
@@ -151,6 +151,10 @@ class Op:
             self.counter = result._version_list()
         result.requires_grad = True
         result.grad_fn = self
+
+    def free(self) -> None:
+        """Let go of all that only ``backward`` needs; a second one is then an error."""
+        self.edges, self.inputs, self.array = (), (), None
 
     def replay(self, x: Tensor) -> Tensor:
         """The same operation on another tensor."""
@@ -288,6 +292,7 @@ class Tensor(TensorMethods):
         """Keep ``.grad`` of this tensor although it is not a leaf."""
         import weakref
 
+        self._refresh()
         if not self.requires_grad:
             raise RuntimeError("retain_grad() needs a tensor that requires gradients")
         if self.grad_fn is not None:
@@ -297,6 +302,7 @@ class Tensor(TensorMethods):
         """Call ``hook(grad)`` when this tensor's gradient is known; a returned tensor replaces
         it.
         """
+        self._refresh()
         if not self.requires_grad:
             raise RuntimeError("register_hook() needs a tensor that requires gradients")
         owner, attribute = (self, "_hooks") if self.grad_fn is None else (self.grad_fn, "hooks")
@@ -340,8 +346,12 @@ class Tensor(TensorMethods):
             self._adopt(self._from_base(base), version)
 
     def _from_base(self, base: Tensor) -> Tensor:
-        for op in self._chain:
-            base = op.replay(base)
+        before, mode.record = mode.record, True
+        try:
+            for op in self._chain:
+                base = op.replay(base)
+        finally:
+            mode.record = before
         return base
 
     def _adopt(self, made: Tensor, version: int) -> None:
@@ -352,8 +362,10 @@ class Tensor(TensorMethods):
 
         Raises RuntimeError on a leaf that requires gradients (outside ``no_grad``), ValueError when
         the result has another shape, TypeError when its dtype does not fit."""
+        self._refresh()
         recording = mode.record and (
-            self.requires_grad or any(isinstance(a, Tensor) and a.requires_grad for a in args)
+            self.requires_grad
+            or any(isinstance(a, Tensor) and a.requires_grad for a in (*args, *kwargs.values()))
         )
         old: Tensor = self
         if recording:
@@ -362,9 +374,6 @@ class Tensor(TensorMethods):
                 self.backend.copy(self.array), self.backend
             )  # rules may need old values
             old.requires_grad, old.grad_fn = self.requires_grad, self.grad_fn
-            if self._base is not None:
-                self._refresh()
-                old.requires_grad, old.grad_fn = self.requires_grad, self.grad_fn
         new = function(old, *args, **kwargs)
         if new.shape != self.shape:
             raise ValueError(f"in-place result has shape {new.shape}, the tensor {self.shape}")
@@ -456,8 +465,7 @@ class Tensor(TensorMethods):
             raise TypeError(f"only an integer tensor can be an index, this one is {self.dtype}")
         return int(self.item())
 
-    def __hash__(self) -> int:
-        return id(self)
+    __hash__ = object.__hash__
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         if self.grad_fn is not None:

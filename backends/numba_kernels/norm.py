@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from .access import get32, put64, read64
+from .lanes import vget, vput
 from .memory import empty
 from .order import dense_strides, order, split
-from .runtime import Kernel, address, device, kernel
+from .runtime import Kernel, address, kernel
 from .simd import (
-    BYTES,
     WIDTH,
     fma,
     lane_sum,
@@ -27,9 +27,7 @@ from .simd import (
     load_part,
     select_gt,
     splat,
-    store,
     store_f32,
-    store_part,
     vmax,
 )
 
@@ -39,22 +37,9 @@ SMALL = 8192  # elements below which the calling thread does it
 RELU, RESIDUAL = 1, 2
 
 
-@device(inline=True)
-def _get(p: int, lanes: int) -> Any:
-    """A vector, or its first lanes."""
-    return load(p) if lanes == WIDTH else load_part(p, lanes)
-
-
-@device(inline=True)
-def _put(p: int, v: Any, lanes: int) -> None:
-    if lanes == WIDTH:
-        store(p, v)
-    else:
-        store_part(p, v, lanes)
-
-
 # ---------------------------------------------------------------------------------------------
-# Statistics: partial[k] = (means (C,), sums of squares about them (C,)) of block or image k
+# Statistics: partial[k] = (means (C,), sums of squares about them (C,)) of block or image k; means are
+# counted from the channel's first element, so that a mean far from 0 loses no digits between the blocks
 # ---------------------------------------------------------------------------------------------
 @kernel
 def stats_rows(
@@ -71,23 +56,23 @@ def stats_rows(
         lanes = min(WIDTH, channels - c)
         a, b, p = zero, zero, start + 4 * c
         for _ in range(count // 2):
-            a = a + _get(p, lanes)
-            b = b + _get(p + pitch, lanes)
+            a = a + vget(p, lanes)
+            b = b + vget(p + pitch, lanes)
             p += 2 * pitch
         if count % 2:
-            a = a + _get(p, lanes)
+            a = a + vget(p, lanes)
         mean = (a + b) * share
         a, b, rest, p = zero, zero, zero, start + 4 * c
         for _ in range(count // 2):
-            u, v = _get(p, lanes) - mean, _get(p + pitch, lanes) - mean
+            u, v = vget(p, lanes) - mean, vget(p + pitch, lanes) - mean
             a, b = fma(u, u, a), fma(v, v, b)
             rest = rest + (u + v)
             p += 2 * pitch
         if count % 2:
-            u = _get(p, lanes) - mean
+            u = vget(p, lanes) - mean
             a, rest = fma(u, u, a), rest + u
-        _put(means + 4 * c, fma(rest, share, mean), lanes)
-        _put(means + pitch + 4 * c, a + b - rest * rest * share, lanes)
+        vput(means + 4 * c, fma(rest, share, mean - vget(x + 4 * c, lanes)), lanes)
+        vput(means + pitch + 4 * c, a + b - rest * rest * share, lanes)
 
 
 @kernel
@@ -114,13 +99,14 @@ def stats_planes(
             square += away * away
             rest += away
         at = partial + 4 * (plane // channels * 2 * channels + plane % channels)
-        store_f32(at, mean + rest / f4(inner))
+        store_f32(at, (mean - get32(x, plane % channels * inner)) + rest / f4(inner))
         store_f32(at + 4 * channels, square - rest * rest / f4(inner))
 
 
 @kernel
 def combine_stats(
-    chunk: int, worker: int, partial: int, blocks: int, channels: int, count: int, last: int, out: int
+    chunk: int, worker: int, x: int, inner: int, partial: int, blocks: int, channels: int,
+    count: int, last: int, out: int,
 ) -> None:  # fmt: skip
     """out[0, c], out[1, c] = mean and variance over all blocks: ``count`` terms each, ``last`` in the last one."""
     total = (blocks - 1) * count + last
@@ -135,7 +121,7 @@ def combine_stats(
             n = count if k < blocks - 1 else last
             away = get32(partial, k * 2 * channels + c) - mean
             squares += get32(partial, (k * 2 + 1) * channels + c) + n * away * away
-        put64(out, c, mean)
+        put64(out, c, get32(x, c * inner) + mean)
         put64(out, channels + c, squares / total)
 
 
@@ -152,13 +138,13 @@ def apply_rows(
     for row in range(chunk * step, min(rows, (chunk + 1) * step)):
         for c in range(0, channels, WIDTH):
             lanes, t, at = min(WIDTH, channels - c), table + 4 * c, row * pitch + 4 * c
-            v = _get(x + at, lanes) - _get(t, lanes)
-            v = fma(v, _get(t + pitch, lanes), _get(t + 2 * pitch, lanes))
+            v = vget(x + at, lanes) - vget(t, lanes)
+            v = fma(v, vget(t + pitch, lanes), vget(t + 2 * pitch, lanes))
             if options & RESIDUAL:
-                v = v + _get(residual + at, lanes)
+                v = v + vget(residual + at, lanes)
             if options & RELU:
                 v = vmax(zero, v)
-            _put(y + at, v, lanes)
+            vput(y + at, v, lanes)
 
 
 @kernel
@@ -174,12 +160,12 @@ def apply_planes(
         bias = splat(get32(table, 2 * channels + c))
         for i in range(0, inner, WIDTH):
             lanes, at = min(WIDTH, inner - i), base + 4 * i
-            v = fma(_get(x + at, lanes) - mean, scale, bias)
+            v = fma(vget(x + at, lanes) - mean, scale, bias)
             if options & RESIDUAL:
-                v = v + _get(residual + at, lanes)
+                v = v + vget(residual + at, lanes)
             if options & RELU:
                 v = vmax(zero, v)
-            _put(y + at, v, lanes)
+            vput(y + at, v, lanes)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -197,19 +183,19 @@ def sums_rows(
     sums = partial + chunk * 2 * pitch
     for c in range(0, channels, WIDTH):
         lanes = min(WIDTH, channels - c)
-        m, total, moment = _get(mean + 4 * c, lanes), zero, zero
+        m, total, moment = vget(mean + 4 * c, lanes), zero, zero
         at = first * pitch + 4 * c
         for _ in range(count):
-            v = _get(gy + at, lanes)
+            v = vget(gy + at, lanes)
             if options & RELU:
-                v = select_gt(_get(y + at, lanes), zero, v, zero)
+                v = select_gt(vget(y + at, lanes), zero, v, zero)
             if options & RESIDUAL:
-                _put(g + at, v, lanes)
+                vput(g + at, v, lanes)
             total = total + v
-            moment = fma(v, _get(x + at, lanes) - m, moment)
+            moment = fma(v, vget(x + at, lanes) - m, moment)
             at += pitch
-        _put(sums + 4 * c, total, lanes)
-        _put(sums + pitch + 4 * c, moment, lanes)
+        vput(sums + 4 * c, total, lanes)
+        vput(sums + pitch + 4 * c, moment, lanes)
 
 
 @kernel
@@ -224,13 +210,13 @@ def sums_planes(
         m, total, moment = splat(get32(mean, c)), zero, zero
         for i in range(0, inner, WIDTH):
             lanes, at = min(WIDTH, inner - i), base + 4 * i
-            v = _get(gy + at, lanes)
+            v = vget(gy + at, lanes)
             if options & RELU:
-                v = select_gt(_get(y + at, lanes), zero, v, zero)
+                v = select_gt(vget(y + at, lanes), zero, v, zero)
             if options & RESIDUAL:
-                _put(g + at, v, lanes)
+                vput(g + at, v, lanes)
             total = total + v
-            moment = fma(v, _get(x + at, lanes) - m, moment)  # v is 0 beyond the end
+            moment = fma(v, vget(x + at, lanes) - m, moment)  # v is 0 beyond the end
         at = partial + 4 * (plane // channels * 2 * channels + c)
         store_f32(at, lane_sum(total))
         store_f32(at + 4 * channels, lane_sum(moment))
@@ -259,12 +245,12 @@ def input_rows(
     for row in range(chunk * step, min(rows, (chunk + 1) * step)):
         for c in range(0, channels, WIDTH):
             lanes, t, at = min(WIDTH, channels - c), table + 4 * c, row * pitch + 4 * c
-            v = _get(gy + at, lanes)
+            v = vget(gy + at, lanes)
             if options & RELU:
-                v = select_gt(_get(y + at, lanes), zero, v, zero)
-            w = _get(x + at, lanes) - _get(t, lanes)
-            w = fma(w, _get(t + 2 * pitch, lanes), _get(t + 3 * pitch, lanes))
-            _put(gx + at, fma(v, _get(t + pitch, lanes), w), lanes)
+                v = select_gt(vget(y + at, lanes), zero, v, zero)
+            w = vget(x + at, lanes) - vget(t, lanes)
+            w = fma(w, vget(t + 2 * pitch, lanes), vget(t + 3 * pitch, lanes))
+            vput(gx + at, fma(v, vget(t + pitch, lanes), w), lanes)
 
 
 @kernel
@@ -280,11 +266,11 @@ def input_planes(
         b, c = splat(get32(table, 2 * channels + k)), splat(get32(table, 3 * channels + k))
         for i in range(0, inner, WIDTH):
             lanes, at = min(WIDTH, inner - i), base + 4 * i
-            v = _get(gy + at, lanes)
+            v = vget(gy + at, lanes)
             if options & RELU:
-                v = select_gt(_get(y + at, lanes), zero, v, zero)
-            w = fma(_get(x + at, lanes) - mean, b, c)
-            _put(gx + at, fma(v, a, w), lanes)
+                v = select_gt(vget(y + at, lanes), zero, v, zero)
+            w = fma(vget(x + at, lanes) - mean, b, c)
+            vput(gx + at, fma(v, a, w), lanes)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -304,7 +290,7 @@ class Walk:
         self.terms = outer * inner
         if self.channels == 1:  # one channel: cut its run into rows of one element each
             outer, inner = self.terms, 1
-        self.by_rows = inner == 1
+        self.by_rows, self.inner = inner == 1, inner
         if self.by_rows:
             self.count = step = max(1, min(512, BLOCK // self.channels))
             self.chunks = self.blocks = -(-outer // step)
@@ -347,8 +333,9 @@ def stats(x: Any) -> tuple[Any, Any]:
     partial, out = walk.partial(), np.empty((2, walk.channels))
     walk.run(stats_rows, stats_planes, address(walk.x), address(partial), *walk.sizes)
     combine_stats.serial(
-        1, address(partial), walk.blocks, walk.channels, walk.count, walk.last, address(out)
-    )
+        1, address(walk.x), walk.inner, address(partial), walk.blocks, walk.channels,
+        walk.count, walk.last, address(out),
+    )  # fmt: skip
     return out[0].astype(f4), out[1].astype(f4)
 
 

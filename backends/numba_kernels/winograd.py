@@ -17,6 +17,7 @@ its channel axes exchanged, padded by 2 − padding.
 from __future__ import annotations
 
 from functools import lru_cache
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,14 +26,24 @@ from tinygrad_cnn.geometry import Shape, Window
 
 from .layout import channels_last, copy_floats, copy_window, to_channels_last
 from .memory import empty
-from .microkernel import ACCUMULATE, MAX_ROWS, RELU, TILE_ROWS, call_rows, panel_vectors, rows_kernel
+from .microkernel import (
+    ACCUMULATE,
+    MAX_ROWS,
+    RELU,
+    TILE_ROWS,
+    call_rows,
+    panel_vectors,
+    rows_kernel,
+)
 from .runtime import address, device, kernel, max_workers
-from .simd import BYTES, WIDTH, load_f32, store_f32, unpack
+from .simd import BYTES, WIDTH, load_f32, splat, store, store_f32, unpack
 from .winograd_tiles import F4
 
 FUSED_BYTES = 512 * 1024  # V and M of a block of tiles
 STAGED_BYTES = 16 << 20  # V and M of all tiles between two stages
-STAGED_WEIGHTS = 1 << 20  # transformed weights above which stages are separate
+STAGED_WEIGHTS = 4 << 20  # transformed weights above which stages are separate
+STAGED_SUMS = 1 << 20  # sums of a weight gradient, likewise
+WEIGHT_ROWS = 64  # of a chunk that transforms weights
 GROUP = 8  # tiles of a chunk that only transforms
 
 
@@ -71,19 +82,20 @@ def padded(channels: int) -> int:
 
 
 @lru_cache(maxsize=512)
-def make_plan(problem: Problem, m: int) -> Plan:
-    """Blocking for one problem with m × m output tiles."""
+def make_plan(problem: Problem, m: int, gradient: bool = False) -> Plan:
+    """Blocking for one problem with m × m output tiles; ``gradient``: of the weights."""
     n, c, h, w, (s_n, _, s_h, s_w), pad, o, p, q, (o_n, _, o_h, o_w) = problem
     entries = (m + 2) ** 2
     high, wide = -(-p // m), -(-q // m)
     tiles = n * high * wide
     cp, op, vectors = padded(c), padded(o), panel_vectors(o)
     tile_bytes = entries * 4 * (cp + op)
-    staged = entries * c * op * 4 > STAGED_WEIGHTS
+    staged = entries * cp * op * 4 > (STAGED_SUMS if gradient else STAGED_WEIGHTS)
     if staged:
         block = min(tiles, max(64, STAGED_BYTES // tile_bytes))
     else:
-        block = min(tiles, 64, max(16, FUSED_BYTES // tile_bytes // 8 * 8))
+        least = 32 if gradient else 16  # the sums of a gradient are read and written once a block
+        block = min(tiles, 64, max(least, FUSED_BYTES // tile_bytes // 8 * 8))
     # One more cache line from entry to entry: a power of two would put all of them into one cache set.
     v_step, m_step = ((block + MAX_ROWS) * 4 * width + 64 for width in (cp, op))
     u_step = c * op * 4 + 64
@@ -204,26 +216,47 @@ def _kernels(F):
             write_tile(plan, first + t, mm + 4 * t * op, work, work + work_bytes, y, bias, mode)
 
     @kernel(name=f"winograd{m}_weights")
-    def weights(chunk, worker, w, s_k, s_n, s_i, s_j, k_count, n_count, nr, u, u_step, scratch, scratch_bytes):
-        """U[f][panel][k][column] for one k a chunk: WIDTH columns at a time are gathered and transformed."""
+    def weights(
+        chunk,
+        worker,
+        w,
+        s_k,
+        s_n,
+        s_i,
+        s_j,
+        k_count,
+        n_count,
+        nr,
+        u,
+        u_step,
+        scratch,
+        scratch_bytes,
+    ):
+        """U[f][panel][k][column] for WEIGHT_ROWS of k and WIDTH columns: gathered, then transformed.
+
+        Neighbouring k of one panel are neighbours in memory: the (m+2)² streams are written in order.
+        """
         work = scratch + worker * scratch_bytes
         taps = work + work_bytes
         op = -(-n_count // WIDTH) * WIDTH
-        for n in range(0, op, WIDTH):
-            for lane in range(WIDTH):
-                source = w + chunk * s_k + min(n + lane, n_count - 1) * s_n
+        n, first = chunk % (op // WIDTH) * WIDTH, chunk // (op // WIDTH) * WEIGHT_ROWS
+        panel = n // nr * nr
+        width = min(nr, op - panel)
+        to = u + (panel * k_count + n - panel) * 4
+        for at in range(0, 9 * BYTES, BYTES):
+            store(taps + at, splat(np.float32(0)))
+        for k in range(first, min(first + WEIGHT_ROWS, k_count)):
+            for lane in range(min(WIDTH, n_count - n)):
+                source = w + k * s_k + (n + lane) * s_n
                 for i in range(3):
                     for j in range(3):
                         value = load_f32(source + i * s_i + j * s_j)
-                        if n + lane >= n_count:
-                            value = np.float32(0)
                         store_f32(taps + (3 * i + j) * BYTES + 4 * lane, value)
-            panel = n // nr * nr
-            width = min(nr, op - panel)
-            to = u + (panel * k_count + chunk * width + n - panel) * 4
-            weight_tile(taps, work, to, u_step)
+            weight_tile(taps, work, to + k * width * 4, u_step)
 
-    return fused, inputs, outputs, weights
+    return SimpleNamespace(
+        fused=fused, inputs=inputs, outputs=outputs, weights=weights, read_tile=read_tile
+    )
 
 
 KERNELS = {4: _kernels(F4)}
@@ -233,18 +266,23 @@ def _scratch(per_worker: int) -> Any:
     return empty((per_worker * max_workers() // 4 + 16,), np.float32)
 
 
-def transform_weights(plan: Plan, w: Any, start: int, strides: Shape, k: int, n: int, m: int) -> Any:
+def transform_weights(
+    plan: Plan, w: Any, start: int, strides: Shape, k: int, n: int, m: int
+) -> Any:
     """U for weights at address ``start`` with byte strides (k, n, i, j)."""
     u = empty(((m + 2) ** 2 * plan.u_step // 4,), np.float32)
     per_worker = ((m + 2) ** 2 + 9) * BYTES
     scratch = _scratch(per_worker)
-    KERNELS[m][3](k, start, *strides, k, n, plan.vectors[0] * WIDTH, address(u), plan.u_step,
+    chunks = -(-k // WEIGHT_ROWS) * (padded(n) // WIDTH)
+    KERNELS[m].weights(chunks, start, *strides, k, n, plan.vectors[0] * WIDTH, address(u), plan.u_step,
                   address(scratch), per_worker)  # fmt: skip
     return u
 
 
-def _run(plan: Plan, problem: Problem, x: Any, y: Any, u: Any, bias: Any, mode: int, m: int) -> None:
-    fused, inputs, outputs, _ = KERNELS[m]
+def _run(
+    plan: Plan, problem: Problem, x: Any, y: Any, u: Any, bias: Any, mode: int, m: int
+) -> None:
+    run = KERNELS[m]
     entries, table = (m + 2) ** 2, address(plan.table)
     vectors = plan.vectors
     micro = [rows_kernel(TILE_ROWS[v - 1], v).load() for v in (vectors[0], vectors[-1])]
@@ -253,7 +291,7 @@ def _run(plan: Plan, problem: Problem, x: Any, y: Any, u: Any, bias: Any, mode: 
     if not plan.staged:
         per_worker = local + entries * (plan.v_step + plan.m_step)
         scratch = _scratch(per_worker)
-        fused(-(-plan.tiles // plan.block), table, address(x), address(y), address(u), at_bias, mode,
+        run.fused(-(-plan.tiles // plan.block), table, address(x), address(y), address(u), at_bias, mode,
               address(scratch), per_worker, *micro)  # fmt: skip
         return
     scratch = _scratch(local)
@@ -262,10 +300,10 @@ def _run(plan: Plan, problem: Problem, x: Any, y: Any, u: Any, bias: Any, mode: 
         count = min(plan.block, plan.tiles - first)
         groups, rows = -(-count // GROUP), 96
         blocks = -(-count // rows)
-        inputs(groups, table, first, count, address(x), address(v), address(scratch), local)
+        run.inputs(groups, table, first, count, address(x), address(v), address(scratch), local)
         winograd_products(entries * blocks, table, count, address(v), address(mm), address(u),
                           blocks, rows, *micro)  # fmt: skip
-        outputs(groups, table, first, count, address(mm), address(y), at_bias, mode,
+        run.outputs(groups, table, first, count, address(mm), address(y), at_bias, mode,
                 address(scratch), local)  # fmt: skip
 
 
@@ -279,11 +317,22 @@ def _padded_bias(bias: Any, op: int) -> Any:
 
 
 def conv(
-    x: Any, w: Any, bias: Any, window: Window, groups: int, relu: bool = False, into: Any = None, m: int = 4
+    x: Any,
+    w: Any,
+    bias: Any,
+    window: Window,
+    groups: int,
+    relu: bool = False,
+    into: Any = None,
+    m: int = 4,
 ) -> Any:
     """As ``conv_direct.conv``, for a 3×3 kernel of stride 1 without groups."""
     x = to_channels_last(x)
-    y = channels_last((x.shape[0], w.shape[0], *window.output(x.shape[2:]))) if into is None else into
+    y = (
+        channels_last((x.shape[0], w.shape[0], *window.output(x.shape[2:])))
+        if into is None
+        else into
+    )
     (n, c, h, width), (o, p, q) = x.shape, y.shape[1:]
     pad = (window.padding[0][0], window.padding[1][0])
     problem = Problem(n, c, h, width, x.strides, pad, o, p, q, y.strides)

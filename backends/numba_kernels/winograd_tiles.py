@@ -28,7 +28,6 @@ from .simd import BYTES, fma, load, splat, store, vmax
 _F = np.float32
 
 
-
 @device
 def put_3(place, step, v):
     """The three vectors of a tuple at place, place + step, …"""

@@ -52,7 +52,7 @@ from ..ops.dropout import alpha_dropout, dropout, dropout1d, dropout2d, dropout3
 from ..ops.fold import fold, pixel_shuffle, pixel_unshuffle, unfold
 from ..ops.linear import embedding, linear, one_hot
 from ..ops.loss import huber_loss, kl_div, l1_loss, mse_loss, smooth_l1_loss
-from ..ops.norm import (
+from ..ops.normalization import (
     batch_norm,
     cosine_similarity,
     group_norm,

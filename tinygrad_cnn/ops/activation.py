@@ -72,7 +72,7 @@ class Elu(Op):
 
     def backward(self, grad: Tensor, out: None) -> Tensor:
         (x,) = self.inputs
-        low = exp(where(x > 0, 0.0, x) * self.rate) * (self.alpha * self.scale * self.rate)
+        low = exp(where(x < 0, x, 0.0) * self.rate) * (self.alpha * self.scale * self.rate)
         return where(x > 0, grad * self.scale, grad * low)
 
 
@@ -105,7 +105,8 @@ class Softplus(Op):
     def backward(self, grad: Tensor, out: None) -> Tensor:
         (x,) = self.inputs
         z = x * self.beta
-        return where(z > self.threshold, grad, grad * sigmoid(z))
+        curved = where(z < self.threshold, z, self.threshold)
+        return where(z > self.threshold, grad, grad * sigmoid(curved))
 
 
 class LogSigmoid(Op):
@@ -323,13 +324,13 @@ def _soft(
     return op(axis)(x) if x.ndim else op(0)(x.reshape(1)).reshape(())
 
 
-def softmax(input: Tensor, dim: int | None = None, dtype: object = None) -> Tensor:
+def softmax(input: Tensor, dim: int | None = None, *, dtype: object = None) -> Tensor:
     """eˣ / Σ eˣ along ``dim``, without overflow; computed in ``dtype`` if given.
 
     Without ``dim``: dimension 0 of inputs with 0, 1 or 3 dimensions, else 1."""
     return _soft("softmax", Softmax, input, dim, dtype)
 
 
-def log_softmax(input: Tensor, dim: int | None = None, dtype: object = None) -> Tensor:
+def log_softmax(input: Tensor, dim: int | None = None, *, dtype: object = None) -> Tensor:
     """x − log Σ eˣ along ``dim``: the logarithm of ``softmax``, exact where that underflows."""
     return _soft("log_softmax", LogSoftmax, input, dim, dtype)

@@ -13,7 +13,7 @@ def tensor_of_floats(name: str, x: Any, argument: str = "input") -> None:
     """Raise TypeError unless ``x`` is a floating point tensor."""
     if not isinstance(x, Tensor):
         raise TypeError(f"{name}: {argument} must be a tensor, received {type(x).__name__}")
-    if x.array.dtype.kind != "f":
+    if x.dtype.kind != "f":
         raise TypeError(
             f"{name}: {argument} must be a floating point tensor, received {x.dtype}; "
             "convert it with .to(float32)"
@@ -24,7 +24,7 @@ def same_dtype(name: str, x: Tensor, argument: str, other: Tensor) -> None:
     """Raise TypeError unless ``other`` (called ``argument``) has the dtype of the input ``x``."""
     if not isinstance(other, Tensor):
         raise TypeError(f"{name}: {argument} must be a tensor, received {type(other).__name__}")
-    if other.array.dtype != x.array.dtype:
+    if other.dtype != x.dtype:
         raise TypeError(
             f"{name}: {argument} must have the input's dtype {x.dtype}, received {other.dtype}; "
             f"convert one with .to({x.dtype})"

@@ -7,7 +7,8 @@ from typing import Any
 
 from .. import random
 from ..dtypes import as_dtype, bool_, float32, int64
-from ..tensor import BackendLike, Tensor, _pick
+from ..backend import Array, Backend
+from ..tensor import BackendLike, Op, Tensor, _pick
 
 
 def _filled(
@@ -176,6 +177,21 @@ def randn_like(
 ) -> Tensor:
     """Standard normal numbers, of input's shape, dtype and backend."""
     return random.randn(input.shape, requires_grad=requires_grad, **_like(input, dtype, backend))
+
+
+class Fill(Op):
+    """The same number everywhere; the derivative is 0."""
+
+    saves_inputs = False
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def forward(self, kernels: Backend, x: Array) -> Array:
+        return kernels.full(x.shape, self.value, x.dtype)
+
+    def backward(self, grad: Tensor, out: None) -> Tensor:
+        return zeros_like(grad)
 
 
 def meshgrid(*tensors: Tensor, indexing: str = "ij") -> tuple[Tensor, ...]:

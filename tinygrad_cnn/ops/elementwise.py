@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from .. import dtypes
 from ..backend import Array, Backend
 from ..dtypes import DType, bool_, result_type
@@ -17,6 +19,7 @@ from ..tensor import Op, Tensor
 
 Scalar = int | float | bool
 Operand = Tensor | Scalar
+_NUMBERS = (float, int)  # exactly: NumPy's float64 is a float that would widen the result
 
 
 class Cast(Op):
@@ -47,7 +50,9 @@ def operands(name: str, *values: Any, to: DType | None = None) -> tuple[Any, ...
     first = next((v for v in values if isinstance(v, Tensor)), None)
     made = list(values)
     for i, v in enumerate(values):
-        if not isinstance(v, Tensor | int | float):
+        if isinstance(v, np.generic):
+            made[i] = v.item()  # NumPy's scalars count as Python's
+        elif not isinstance(v, Tensor | int | float):
             if not hasattr(v, "__array__"):
                 raise TypeError(f"{name}: expected tensors or numbers, received {type(v).__name__}")
             from ..tensor import tensor
@@ -88,7 +93,7 @@ def _binary(name: str, op: type[Op], a: Operand, b: Operand) -> Tensor:
         if isinstance(b, Tensor):
             if a.array.dtype is b.array.dtype and a.array.shape == b.array.shape:
                 return op()(a, b)
-        elif isinstance(b, float | int) and a.array.dtype.kind == "f":
+        elif type(b) in _NUMBERS and a.array.dtype.kind == "f":
             return op()(a, b)
     return op()(*operands(name, a, b))
 
@@ -148,11 +153,11 @@ class Power(Op):
         da = db = None
         if self.needs[0]:
             if isinstance(b, Tensor):
-                da = grad * b * power(a, where(b == 0, 1.0, b) - 1)
+                da = grad * (b * power(a, where((b == 0) & (a == 0), 1.0, b) - 1))
             else:
-                da = grad * (b * power(a, b - 1)) if b else grad * 0
+                da = grad * (b * power(a, b - 1)) if b else zeros_like(grad)
         if self.needs[1]:
-            base = a if isinstance(a, Tensor) else grad * 0 + a
+            base = a if isinstance(a, Tensor) else full_like(grad, a)
             flat = (base == 0) & (b >= 0)
             safe = where(flat, 1.0, base)
             db = grad * where(flat, 0.0, power(safe, b) * safe.log())
@@ -169,7 +174,7 @@ class Maximum(Op):
 
     def backward(self, grad: Tensor, out: None) -> tuple[Tensor, Tensor]:
         a, b = self.inputs
-        return _shares(grad, a > b, a == b), _shares(grad, a < b, a == b)
+        return _share(grad, a < b, a == b), _share(grad, a > b, a == b)
 
 
 class Minimum(Op):
@@ -182,11 +187,11 @@ class Minimum(Op):
 
     def backward(self, grad: Tensor, out: None) -> tuple[Tensor, Tensor]:
         a, b = self.inputs
-        return _shares(grad, a < b, a == b), _shares(grad, a > b, a == b)
+        return _share(grad, a > b, a == b), _share(grad, a < b, a == b)
 
 
-def _shares(grad: Tensor, wins: Tensor, ties: Tensor) -> Tensor:
-    return grad * (cast(wins, grad.dtype) + cast(ties, grad.dtype) * 0.5)
+def _share(grad: Tensor, loses: Tensor, ties: Tensor) -> Tensor:
+    return where(loses, 0.0, where(ties, grad * 0.5, grad))
 
 
 class Remainder(Op):
@@ -211,7 +216,7 @@ class FloorDivide(Op):
         return kernels.floor_divide(a, b)
 
     def backward(self, grad: Tensor, out: None) -> tuple[Tensor, Tensor]:
-        return grad * 0, grad * 0
+        return zeros_like(grad), zeros_like(grad)
 
 
 class Where(Op):
@@ -242,6 +247,14 @@ class Compare(Op):
 
     def forward(self, kernels: Backend, *arrays: Array) -> Array:
         return getattr(kernels, self.primitive)(*arrays)
+
+
+def zeros_like(x: Tensor) -> Tensor:
+    return full_like(x, 0.0)
+
+
+def full_like(x: Tensor, value: float) -> Tensor:
+    return Tensor._wrap(x.backend.full(x.shape, value, x.dtype), x.backend)
 
 
 # -- public functions ------------------------------------------------------------------------------
@@ -398,6 +411,7 @@ def clamp(input: Tensor, min: Operand | None = None, max: Operand | None = None)
 
 def _compare(name: str, primitive: str, a: Operand, b: Operand) -> Tensor:
     if isinstance(a, Tensor) and isinstance(b, int | float):
+        b = b.item() if isinstance(b, np.generic) else b
         return Compare(primitive)(a, b)
     return Compare(primitive)(*operands(name, a, b))
 

@@ -4,6 +4,7 @@ it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -226,17 +227,15 @@ def _contract(
         x = broadcast_to(
             x, [sizes[c] if c in batch + inner else n for c, n in zip(order, x.shape, strict=True)]
         )
-        return x.reshape(_count(batch), _count(first), _count(second))
+        own = dict(zip(order, x.shape, strict=True))
+        found.update(own)
+        return x.reshape([math.prod(own[c] for c in part) for part in (batch, first, second)])
 
-    def _count(letters: list[str]) -> int:
-        total = 1
-        for c in letters:
-            total *= sizes[c]
-        return total
+    found: dict[str, int] = {}
 
     made = matmul(arranged(a, s, rows, inner), arranged(b, t, inner, columns))
     kept = batch + rows + columns
-    return Reshape(tuple(sizes[c] for c in kept))(made), "".join(kept)
+    return Reshape(tuple(found[c] for c in kept))(made), "".join(kept)
 
 
 def trace(input: Tensor) -> Tensor:

@@ -33,29 +33,19 @@ def _difference(name: str, x: Tensor, target: Tensor, reduction: str) -> Tensor:
     return x - target
 
 
-def mse_loss(
-    input: Tensor, target: Tensor, reduction: str = "mean", weight: Tensor | None = None
-) -> Tensor:
-    """(x − t)². "mean" with a ``weight`` is Σ weight·(x − t)² / Σ weight."""
+def mse_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
+    """(x − t)²."""
     d = _difference("mse_loss", input, target, reduction)
-    losses = d * d
-    if weight is None:
-        return reduced(losses, reduction)
-    losses = losses * weight
-    return (
-        losses.sum() / weight.broadcast_to(losses.shape).sum()
-        if reduction == "mean"
-        else reduced(losses, reduction)
-    )
+    return reduced(d * d, reduction)
 
 
-def l1_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+def l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
     """|x − t|; the derivative at 0 is 0."""
     return reduced(abs(_difference("l1_loss", input, target, reduction)), reduction)
 
 
 def smooth_l1_loss(
-    input: Tensor, target: Tensor, reduction: str = "mean", beta: float = 1.0
+    input: Tensor, target: Tensor, *, reduction: str = "mean", beta: float = 1.0
 ) -> Tensor:
     """(x − t)²/(2·beta) where |x − t| < beta, else |x − t| − beta/2.
 
@@ -72,18 +62,18 @@ def smooth_l1_loss(
 def huber_loss(
     input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0
 ) -> Tensor:
-    """(x − t)²/2 where |x − t| ≤ delta, else delta·(|x − t| − delta/2).
+    """(x − t)²/2 where |x − t| < delta, else delta·(|x − t| − delta/2).
 
     Raises ValueError for delta ≤ 0."""
     if delta <= 0:
         raise ValueError(f"huber_loss: delta must be positive, received {delta}")
     d = _difference("huber_loss", input, target, reduction)
     size = abs(d)
-    return reduced(where(size <= delta, d * d * 0.5, (size - 0.5 * delta) * delta), reduction)
+    return reduced(where(size < delta, d * d * 0.5, (size - 0.5 * delta) * delta), reduction)
 
 
 def kl_div(
-    input: Tensor, target: Tensor, reduction: str = "mean", log_target: bool = False
+    input: Tensor, target: Tensor, *, reduction: str = "mean", log_target: bool = False
 ) -> Tensor:
     """t·(log t − x), ``input`` being log-probabilities; 0·log 0 is 0.
 

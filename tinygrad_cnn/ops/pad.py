@@ -52,7 +52,10 @@ def _source_cells(mode: str, n: int, lo: int, hi: int) -> list[int]:
         return [(n - 1) - abs((n - 1) - abs(h)) for h in positions]
     if mode == "replicate":
         return [min(max(h, 0), n - 1) for h in positions]
-    return [h % n for h in positions]
+    kept = range(
+        max(-lo, 0), n - max(-hi, 0)
+    )  # the other end is that of what negative widths leave
+    return [kept[h % len(kept)] for h in range(-max(lo, 0), len(kept) + max(hi, 0))]
 
 
 def pad(

@@ -151,8 +151,10 @@ def mean(input: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any = 
     _need_float("mean", x)
     axes = normalize_axes(dim, x.ndim)
     count = math.prod(x.shape[a] for a in axes)
-    total = Sum(axes, keepdim)(x)
-    return total / count if count else total * math.nan
+    half = x.dtype == dtypes.float16  # whose sums may overflow although the mean does not
+    total = Sum(axes, keepdim)(cast(x, dtypes.float32) if half else x)
+    made = total / count if count else total * math.nan
+    return cast(made, dtypes.float16) if half else made
 
 
 def prod(
@@ -252,7 +254,10 @@ def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool
     x, axis = input.detach(), normalize_axis(dim, input.ndim)
     if not x.ndim:
         return Position("argsort", 0)(Reshape((1,))(x)).reshape(())
-    return Position("argsort", axis)(-x if descending else x)
+    if not descending:
+        return Position("argsort", axis)(x)
+    backward = Position("argsort", axis)(Flip((axis,))(x))  # last first, so that equals keep order
+    return Flip((axis,))(x.shape[axis] - 1 - backward)
 
 
 def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = True) -> MaxResult:
@@ -367,7 +372,9 @@ def norm(input: Tensor, p: float | str = "fro", dim: Dim = None, keepdim: bool =
         return cast(input != 0, input.dtype).sum(where_, keepdim)
     if order == 1:
         return input.abs().sum(where_, keepdim)
-    total = (input.abs() ** order).sum(where_, keepdim)
+    none = input.detach() == 0  # their powers have derivative 0, or none, at 0
+    powers = where(none, 0.0, where(none, 1.0, input).abs() ** order)
+    total = powers.sum(where_, keepdim)
     zero = total.detach() == 0
     return where(zero, 0.0, where(zero, 1.0, total) ** (1 / order))
 

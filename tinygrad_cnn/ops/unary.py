@@ -7,7 +7,7 @@ import math
 from .. import dtypes
 from ..backend import Array, Backend
 from ..tensor import Op, Tensor
-from .elementwise import cast
+from .elementwise import cast, zeros_like
 
 
 def _floating(x: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ class Step(Op):
         return getattr(kernels, self.primitive)(x)
 
     def backward(self, grad: Tensor, out: None) -> Tensor:
-        return grad * 0
+        return zeros_like(grad)
 
 
 class Exp(Op):

@@ -144,11 +144,14 @@ class ViewWrite(Op):
         return base  # the memory has been written already
 
     def backward(self, grad: Tensor, out: None) -> tuple[Tensor | None, Tensor | None]:
-        outside = Tensor._wrap(grad.backend.full(grad.shape, 1.0, grad.dtype), grad.backend)
-        grad.backend.assign(self._view(outside).array, 0.0)
-        return grad * outside if self.needs[0] else None, self._view(grad) if self.needs[
-            1
-        ] else None
+        outside = None
+        if self.needs[0]:  # by position, as the view of another memory order might be a copy
+            count, kernels = math.prod(grad.shape), grad.backend
+            numbers = Tensor._wrap(kernels.arange(0, count, 1, dtypes.int64), kernels)
+            places = self._view(numbers.reshape(grad.shape)).reshape(-1)
+            zero = Tensor._wrap(kernels.full((), 0.0, grad.dtype), kernels)
+            outside = IndexPut((places.array,))(grad.reshape(-1), zero).reshape(grad.shape)
+        return outside, self._view(grad) if self.needs[1] else None
 
     def _view(self, x: Tensor) -> Tensor:
         for op in self.chain:
@@ -424,9 +427,7 @@ def _split_index(x: Tensor, index: Any) -> tuple[tuple[Any, ...], tuple[Any, ...
 def _index_item(x: Tensor, item: Any) -> Any:
     if item is None or item is Ellipsis or isinstance(item, slice):
         return _plain_slice(item) if isinstance(item, slice) else item
-    if isinstance(item, bool | np.bool_):
-        raise IndexError("a single boolean is not an index: use a boolean tensor")
-    if isinstance(item, int | np.integer):
+    if isinstance(item, int | np.integer) and not isinstance(item, bool):
         return int(item)
     if isinstance(item, Tensor):
         array = (
@@ -441,7 +442,7 @@ def _index_item(x: Tensor, item: Any) -> Any:
             raise IndexError(f"not an index: {item!r}") from error
         if array.size == 0 and isinstance(item, list | tuple):
             array = array.astype(np.int64)
-        if array.dtype.kind in "iub":
+        if array.dtype.kind in "iub" and (array.ndim or array.dtype.kind == "b"):
             array = x.backend.asarray(array)
     if array.dtype.kind not in "iub":
         raise IndexError(
@@ -505,9 +506,9 @@ def setitem(input: Tensor, index: Any, value: Any) -> None:
             f'use value.to("{input.backend.name}")'
         )
     value = cast(value, input.dtype)
+    while value.ndim and value.shape[0] == 1:
+        value = Reshape(value.shape[1:])(value)
     if not advanced:
-        while value.ndim > place.ndim and value.shape[0] == 1:
-            value = Reshape(value.shape[1:])(value)
         if broadcast_shapes(place.shape, value.shape) != place.shape:
             raise ValueError(
                 f"setitem: a value of shape {value.shape} does not fit the place {place.shape}"

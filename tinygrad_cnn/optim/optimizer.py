@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
+
 from ..autograd import enable_grad
 from ..backend import Array, Backend
 from ..tensor import Tensor
@@ -162,7 +164,7 @@ class Optimizer:
             bucket.states.append(state)
         for bucket in found.values():
             if group.get("maximize"):
-                bucket.grads[:] = [bucket.kernels.negative(g) for g in bucket.grads]
+                bucket.grads[:] = [_negative(bucket.kernels, g) for g in bucket.grads]
             yield bucket
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -242,13 +244,19 @@ def filled_like(p: Tensor, value: float = 0.0) -> Tensor:
     return Tensor._wrap(p.backend.full(p.shape, value, p.dtype), p.backend)
 
 
+def _negative(k: Backend, g: Array) -> Array:
+    return k.negative(g, out=k.empty(g.shape, g.dtype))  # 0-d stays an array
+
+
 def _like(p: Tensor, value: Any, where: str) -> Any:
     """A saved value as a new tensor beside ``p``; numbers and counts as Python numbers."""
     if not hasattr(value, "shape"):
         return value
-    array = value.backend.to_numpy(value.array) if isinstance(value, Tensor) else value
+    if isinstance(value, Tensor):
+        value = value.backend.to_numpy(value.array)
+    array = np.asarray(value)
     if where.endswith(".step"):  # PyTorch counts in a tensor
         return int(array)
-    if tuple(value.shape) != p.shape:
-        raise ValueError(f"{where}: expected shape {p.shape}, received {tuple(value.shape)}")
+    if array.shape != p.shape:
+        raise ValueError(f"{where}: expected shape {p.shape}, received {array.shape}")
     return Tensor._wrap(p.backend.asarray(array, p.dtype), p.backend)

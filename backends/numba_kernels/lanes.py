@@ -1,0 +1,103 @@
+"""More vector operations for the kernels beside convolution: parts of vectors, and small integers as bytes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from .runtime import device
+from .simd import I8, I32, MASK, VECTOR, WIDTH, emit_mask, f32xN, load, load_part, store, store_part
+
+_BYTES = ir.VectorType(I8, WIDTH)
+
+
+@device(inline=True)
+def vget(p: int, lanes: int) -> Any:
+    """The first ``lanes`` numbers of a vector in memory; the others are 0."""
+    return load(p) if lanes == WIDTH else load_part(p, lanes)
+
+
+@device(inline=True)
+def vput(p: int, v: Any, lanes: int) -> None:
+    """Write the first ``lanes`` lanes."""
+    if lanes == WIDTH:
+        store(p, v)
+    else:
+        store_part(p, v, lanes)
+
+
+@intrinsic
+def load_bytes(typingctx: Any, address: Any, lanes: Any) -> Any:
+    """``lanes`` bytes at an address as numbers 0 … 255."""
+
+    def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+        address, lanes = arguments
+        pointer = _BYTES.as_pointer()
+        kind = ir.FunctionType(_BYTES, [pointer, I32, MASK, _BYTES])
+        read = cgutils.get_or_insert_function(b.module, kind, f"llvm.masked.load.v{WIDTH}i8.p0")
+        nothing = ir.Constant(_BYTES, [0] * WIDTH)
+        mask = emit_mask(b, lanes)
+        found = b.call(read, [b.inttoptr(address, pointer), ir.Constant(I32, 1), mask, nothing])
+        return b.uitofp(found, VECTOR)
+
+    return f32xN(types.int64, types.int64), generate
+
+
+@intrinsic
+def store_bytes(typingctx: Any, address: Any, v: Any, lanes: Any) -> Any:
+    """Numbers 0 … 255 as ``lanes`` bytes at an address."""
+
+    def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+        address, v, lanes = arguments
+        pointer = _BYTES.as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [_BYTES, pointer, I32, MASK])
+        write = cgutils.get_or_insert_function(b.module, kind, f"llvm.masked.store.v{WIDTH}i8.p0")
+        small = b.trunc(b.fptoui(v, ir.VectorType(I32, WIDTH)), _BYTES)
+        b.call(write, [small, b.inttoptr(address, pointer), ir.Constant(I32, 1), emit_mask(b, lanes)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, f32xN, types.int64), generate
+
+
+@intrinsic
+def select_same(typingctx: Any, x: Any, y: Any, u: Any, v: Any) -> Any:
+    """u where x = y, else v."""
+
+    def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+        x, y, u, v = arguments
+        return b.select(b.fcmp_ordered("==", x, y), u, v)
+
+    return f32xN(f32xN, f32xN, f32xN, f32xN), generate
+
+
+@intrinsic
+def select_later(typingctx: Any, x: Any, best: Any, u: Any, v: Any) -> Any:
+    """u where x beats the maximum so far (is larger, or is NaN), else v."""
+
+    def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+        x, best, u, v = arguments
+        beats = b.or_(b.fcmp_ordered(">", x, best), b.fcmp_unordered("uno", x, x))
+        return b.select(beats, u, v)
+
+    return f32xN(f32xN, f32xN, f32xN, f32xN), generate
+
+
+def _shuffle(first: int) -> Any:
+    """Lanes first … first + WIDTH − 1 of x₀ y₀ x₁ y₁ …"""
+
+    @intrinsic
+    def shuffle(typingctx: Any, x: Any, y: Any) -> Any:
+        def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+            lanes = [i // 2 + i % 2 * WIDTH for i in range(first, first + WIDTH)]
+            return b.shuffle_vector(*arguments, ir.Constant(ir.VectorType(I32, WIDTH), lanes))
+
+        return f32xN(f32xN, f32xN), generate
+
+    return shuffle
+
+
+interleave_low, interleave_high = _shuffle(0), _shuffle(WIDTH)
