@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from .steps import Steps
 # Methods that compute nothing: they allocate, copy between host and device, or make views with the
 # array module. Everything else launches kernels; tests/test_cuda_backend.py holds the two lists together.
 BOOKKEEPING = frozenset(
-    "asarray from_numpy to_numpy owns empty synchronize reshape transpose broadcast_to flip".split()
+    "asarray from_numpy to_numpy owns empty synchronize set_num_threads get_num_threads on_compile reshape transpose "
+    "broadcast_to flip".split()
 )
 
 
@@ -71,6 +73,15 @@ class CudaBackend(Steps):
 
     def synchronize(self) -> None:
         self.device.synchronize()
+
+    def set_num_threads(self, n: int) -> None:
+        """The device decides for itself."""
+
+    def get_num_threads(self) -> int:
+        return 1
+
+    def on_compile(self, listener: Callable[[str, float | None], None]) -> Callable[[], None]:
+        return self.device.on_compile(listener)
 
     # -- shape: views -----------------------------------------------------------------------------
     def reshape(self, a: Array, shape: Shape) -> Array:

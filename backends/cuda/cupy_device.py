@@ -68,6 +68,10 @@ class CupyDevice:
     def synchronize(self) -> None:
         self.cupy.cuda.get_current_stream().synchronize()
 
+    def on_compile(self, listener: Callable[[str, float | None], None]) -> Callable[[], None]:
+        """CuPy compiles at a kernel's first launch, or finds it on disk, and tells nobody."""
+        return lambda: None
+
     def memory(self) -> tuple[int, int]:
         """(bytes in use, bytes held) of the memory pool."""
         pool = self.cupy.get_default_memory_pool()

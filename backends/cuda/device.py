@@ -8,7 +8,7 @@ compute capability 7.0 has. CuPy itself checks none of this.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -87,6 +87,8 @@ class Device(Protocol):
         """Put a checked launch into the current stream."""
 
     def synchronize(self) -> None: ...
+    def on_compile(self, listener: Callable[[str, float | None], None]) -> Callable[[], None]:
+        """As ``Backend.on_compile``."""
 
 
 def as_dim(value: int | Sequence[int], name: str, limit: Dim) -> Dim:

@@ -17,6 +17,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -105,13 +107,19 @@ def _atomically(target: Path, command: list[str]) -> None:
         os.replace(made, target)
 
 
-def compile_library(text: str, check: bool, options: tuple[str, ...] = ()) -> Path:
+listeners: list[Callable[[str, float | None], None]] = []  # told when compiling starts and ends
+
+
+def compile_library(name: str, text: str, check: bool, options: tuple[str, ...] = ()) -> Path:
     """A shared library of the translated kernel ``text`` and the runtime. Raises CompileError."""
     flags = CHECK if check else FAST
     key = hashlib.sha256("\0".join((text, *flags, *options, _identity())).encode()).hexdigest()[:32]
     target = cache_folder() / f"{key}.so"
     if target.exists():
         return target
+    start = time.perf_counter()
+    for tell in listeners:
+        tell(name, None)
     parts = ["runtime", "check"] if check else ["runtime"]
     objects = [str(_runtime_object(part, check)) for part in parts]
     with tempfile.TemporaryDirectory() as folder:
@@ -121,4 +129,6 @@ def compile_library(text: str, check: bool, options: tuple[str, ...] = ()) -> Pa
               "-c", str(source), "-o", str(made)])  # fmt: skip
         linker = ["-shared", "-nostdlib++"] if "ziglang" in find_compiler() else ["-shared"]
         _atomically(target, [*find_compiler(), *linker, str(made), *objects, "-lm"])
+    for tell in listeners:
+        tell(name, time.perf_counter() - start)
     return target

@@ -11,7 +11,7 @@ import ctypes
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,7 +21,7 @@ from ..device import Kernel, Launch, Module
 from ..report import LaunchRow, Report, current_report
 from ..report import report as collect
 from ..source import DTYPES, rewrite_shared
-from .compiler import compile_library, find_compiler
+from .compiler import compile_library, find_compiler, listeners
 from .findings import LINES_PER_FILE, Finding, Place, Raw, describe
 from .library import TRACE, FindingRecord, LaunchRecord, Library
 from .lines import LineTable
@@ -58,8 +58,9 @@ class SimModule:
 
     def library(self, check: bool) -> Library:
         if check not in self._libraries:
+            name = self.module.parts[-1][0]
             options = () if self.module.fmad else ("-ffp-contract=off",)
-            self._libraries[check] = Library(compile_library(self.text(), check, options), check)
+            self._libraries[check] = Library(compile_library(name, self.text(), check, options), check)
         return self._libraries[check]
 
     def place(self, library: Library, line: int, pc: int) -> Place:
@@ -108,6 +109,10 @@ class SimDevice:
 
     def synchronize(self) -> None:
         """A launch has finished when it returns."""
+
+    def on_compile(self, listener: Callable[[str, float | None], None]) -> Callable[[], None]:
+        listeners.append(listener)
+        return lambda: listeners.remove(listener)
 
     # -- kernels ----------------------------------------------------------------------------------
     def compile(self, module: Module) -> dict[str, Kernel]:
