@@ -109,7 +109,7 @@ def rewrite_shared(text: str, first_id: int = 0) -> str:
             match = re.match(r"\s*(\w+)\s*((?:\[[^\]]*\]\s*)*)$", declarator, re.S)
             if not match:
                 raise ValueError(f"cannot read the __shared__ declaration {found.group()!r}")
-            name, sizes = match.group(1), match.group(2).strip()
+            name, sizes = match.group(1), "".join(match.group(2).split())
             if external:
                 parts.append(f"{kind}* {name} = ({kind}*)cusim_dynamic_shared();")
             else:
