@@ -51,6 +51,7 @@ class CupyDevice:
         self.cupy = import_cupy()
         self.xp: Any = self.cupy
         self._modules: dict[Module, dict[str, Kernel]] = {}
+        self._pinned: deque[Any] = deque(maxlen=64)  # sources of copies that may still be under way
 
     # -- memory -----------------------------------------------------------------------------------
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
@@ -58,6 +59,17 @@ class CupyDevice:
 
     def upload(self, array: np.ndarray[Any, Any]) -> Array:
         return self.cupy.asarray(array)
+
+    def upload_table(self, array: np.ndarray[Any, Any]) -> Array:
+        """By way of pinned memory, on the current stream: nobody waits, and a graph may contain it."""
+        import cupyx
+
+        pinned = cupyx.empty_pinned(array.shape, array.dtype)
+        pinned[...] = array
+        table = self.cupy.empty(array.shape, array.dtype)
+        table.set(pinned, stream=self.cupy.cuda.get_current_stream())
+        self._pinned.append(pinned)
+        return table
 
     def download(self, array: Array) -> np.ndarray[Any, Any]:
         return np.asarray(self.cupy.asnumpy(array))
@@ -160,7 +172,7 @@ class CupyDevice:
             step()
             graph = stream.end_capture()
 
-        def again() -> None:
+        def again(tables: list[Any] = list(self._pinned)) -> None:  # noqa: B006: the graph copies from them
             graph.launch(stream)
             stream.synchronize()
 

@@ -78,6 +78,9 @@ class Device(Protocol):
         """Uninitialised memory, aligned to 256 bytes."""
 
     def upload(self, array: np.ndarray[Any, Any]) -> Array: ...
+    def upload_table(self, array: np.ndarray[Any, Any]) -> Array:
+        """A small table for a kernel, without waiting for the device."""
+
     def download(self, array: Array) -> np.ndarray[Any, Any]: ...
     def pointer(self, array: Array) -> int: ...
     def compile(self, module: Module) -> dict[str, Kernel]:

@@ -59,11 +59,11 @@ class Steps(Normalisation):
                         self.copy_into(a, d)
 
     def _on_device(self, table: np.ndarray[Any, Any]) -> Array:
-        """The table in device memory. Training repeats the same addresses, so the last few are kept:
-        a step then copies nothing from the host, which also lets it be captured in a CUDA graph."""
+        """The table in device memory. A memory pool hands out the same addresses step after step, so the
+        last few tables are kept and mostly nothing is copied."""
         key = table.tobytes()
         found = self._tables.pop(key, None)
-        self._tables[key] = self.device.upload(table.reshape(-1)) if found is None else found
+        self._tables[key] = self.device.upload_table(table.reshape(-1)) if found is None else found
         while len(self._tables) > KEPT_TABLES:
             self._tables.pop(next(iter(self._tables)))
         return self._tables[key]

@@ -101,6 +101,9 @@ class SimDevice:
         copy[...] = array
         return copy
 
+    def upload_table(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        return self.upload(array)
+
     def download(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         return array
 
