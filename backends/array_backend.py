@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tinygrad_cnn.backend import Array, DType, Elementwise
-from tinygrad_cnn.geometry import Pairs, Shape
+from tinygrad_cnn.geometry import Pairs, Shape, Window
 
 from . import philox, special
 
@@ -267,6 +267,37 @@ class ArrayBackend:
         if bias is not None:
             self.add(y, bias, out=y)
         return y if x.ndim == 2 else y.reshape(*x.shape[:-1], w.shape[0])
+
+    # -- fused: convolution, linear or batch norm with the ReLU (and pooling) after it --------------
+    def conv_relu(
+        self, x: Array, w: Array, bias: Array | None, window: Window, groups: int
+    ) -> Array:
+        y = self.conv(x, w, bias, window, groups)
+        return self.relu(y, out=y)
+
+    def conv_relu_pool(
+        self, x: Array, w: Array, bias: Array | None, window: Window, groups: int, pool: Window
+    ) -> tuple[Array, Array]:
+        y, winner = self.max_pool(self.conv(x, w, bias, window, groups), pool)
+        return self.relu(y, out=y), winner
+
+    def linear_relu(self, x: Array, w: Array, bias: Array | None) -> Array:
+        y = self.linear(x, w, bias)
+        return self.relu(y, out=y)
+
+    def batch_norm_relu(
+        self, x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None, eps: float,
+        residual: Array | None,
+    ) -> Array:  # fmt: skip
+        y = self.batch_norm(x, mean, var, weight, bias, eps)
+        return self.relu(y if residual is None else self.add(y, residual))
+
+    def batch_norm_relu_grad(
+        self, gy: Array, y: Array, x: Array, mean: Array, var: Array, weight: Array | None, eps: float,
+        residual: bool,
+    ) -> tuple[Array, Array, Array, Array | None]:  # fmt: skip
+        g = self.relu_grad(gy, y)
+        return (*self.batch_norm_grad(g, x, mean, var, weight, eps), g if residual else None)
 
     # -- softmax and its cross-entropy ------------------------------------------------------------
     def softmax(self, x: Array, axis: int) -> Array:

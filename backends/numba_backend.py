@@ -10,7 +10,18 @@ import numpy as np
 from tinygrad_cnn.backend import Array, DType
 from tinygrad_cnn.geometry import Shape, Window
 
-from .numba_kernels import dispatch, elementwise, loss, memory, norm, optim, pool, reduce, runtime
+from .numba_kernels import (
+    dispatch,
+    elementwise,
+    info,
+    loss,
+    memory,
+    norm,
+    optim,
+    pool,
+    reduce,
+    runtime,
+)
 from .numpy_backend import NumpyBackend
 
 BINARY = "add subtract multiply divide maximum minimum".split()
@@ -18,7 +29,7 @@ UNARY = "negative absolute sqrt exp log tanh".split()
 
 
 class NumbaBackend(NumpyBackend):
-    """The reference backend with compiled, parallel kernels where arrays are large enough to gain."""
+    """The reference backend with compiled, parallel kernels where arrays are large enough."""
 
     name = "numba"
 
@@ -39,7 +50,7 @@ class NumbaBackend(NumpyBackend):
         """Arrays of the memory pool hang on a lease of a whole block."""
         return (memory.is_whole(a) and bool(a.flags.writeable)) or super().owns(a)
 
-    # -- matrix products and convolution (numba_kernels/dispatch.py says which algorithm) ------------
+    # -- matrix products and convolution (numba_kernels/dispatch.py says which algorithm) ----------
     def matmul(self, a: Array, b: Array) -> Array:
         return dispatch.matmul(a, b)
 
@@ -75,12 +86,14 @@ class NumbaBackend(NumpyBackend):
     def on_compile(self, listener: Callable[[str, float | None], None]) -> Callable[[], None]:
         return runtime.on_compile(listener)
 
-    def explain(
-        self, op: str, x_shape: Shape, w_shape: Shape, window: Window, groups: int
-    ) -> str:
+    def explain(self, op: str, x_shape: Shape, w_shape: Shape, window: Window, groups: int) -> str:
         """Which algorithm a 2-D convolution gets and why: one line "operation: algorithm (reason)"
         each."""
         return dispatch.explain(op, x_shape, w_shape, window, groups)
+
+    def kernel_info(self) -> list[tuple[str, str]]:
+        """(operations, which kernels run them and when), for all but convolution."""
+        return info.kernel_info()
 
     def memory_report(self) -> dict[str, Any]:
         """Bytes ``in_use``, ``pooled``, ``peak``, ``limit`` and ``classes`` of the memory pool."""
@@ -93,7 +106,7 @@ class NumbaBackend(NumpyBackend):
                 return total
         return super().sum(a, axes, keepdims)
 
-    # -- pooling ------------------------------------------------------------------------------------
+    # -- pooling -----------------------------------------------------------------------------------
     def max_pool(self, x: Array, window: Window) -> tuple[Array, Array]:
         return pool.max_pool(x, window) if pool.accepts(x, window) else super().max_pool(x, window)
 
@@ -114,33 +127,45 @@ class NumbaBackend(NumpyBackend):
 
     def avg_pool_scatter(
         self, gy: Array, shape: Shape, window: Window, divisors: tuple[tuple[int, ...], ...]
-    ) -> Array:  # fmt: skip
+    ) -> Array:
         if pool.accepts(gy, window):
             return pool.spread(gy, shape, window, divisors)
         return super().avg_pool_scatter(gy, shape, window, divisors)
 
-    # -- batch norm ---------------------------------------------------------------------------------
+    # -- batch norm --------------------------------------------------------------------------------
     def batch_norm_stats(self, x: Array) -> tuple[Array, Array]:
         return norm.stats(x) if norm.accepts(x) else super().batch_norm_stats(x)
 
     def batch_norm(
-        self, x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None, eps: float
-    ) -> Array:  # fmt: skip
+        self,
+        x: Array,
+        mean: Array,
+        var: Array,
+        weight: Array | None,
+        bias: Array | None,
+        eps: float,
+    ) -> Array:
         if norm.accepts(x):
             return norm.forward(x, mean, var, weight, bias, eps, None, False)
         return super().batch_norm(x, mean, var, weight, bias, eps)
 
     def batch_norm_grad(
         self, gy: Array, x: Array, mean: Array, var: Array, weight: Array | None, eps: float
-    ) -> tuple[Array, Array, Array]:  # fmt: skip
+    ) -> tuple[Array, Array, Array]:
         if norm.accepts(x) and gy.dtype == x.dtype:
             return norm.backward(gy, x, None, mean, var, weight, eps, False)[:3]
         return super().batch_norm_grad(gy, x, mean, var, weight, eps)
 
     def batch_norm_relu(
-        self, x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None, eps: float,
+        self,
+        x: Array,
+        mean: Array,
+        var: Array,
+        weight: Array | None,
+        bias: Array | None,
+        eps: float,
         residual: Array | None,
-    ) -> Array:  # fmt: skip
+    ) -> Array:
         """relu(batch_norm(x) + residual) in one pass."""
         if norm.accepts(x) and (residual is None or residual.dtype == x.dtype):
             return norm.forward(x, mean, var, weight, bias, eps, residual, True)
@@ -148,10 +173,18 @@ class NumbaBackend(NumpyBackend):
         return self.relu(y if residual is None else self.add(y, residual))
 
     def batch_norm_relu_grad(
-        self, gy: Array, y: Array, x: Array, mean: Array, var: Array, weight: Array | None, eps: float,
+        self,
+        gy: Array,
+        y: Array,
+        x: Array,
+        mean: Array,
+        var: Array,
+        weight: Array | None,
+        eps: float,
         residual: bool,
-    ) -> tuple[Array, Array, Array, Array | None]:  # fmt: skip
-        """(gx, gweight, gbias, gresidual or None) of ``batch_norm_relu`` with result y, in training mode."""
+    ) -> tuple[Array, Array, Array, Array | None]:
+        """(gx, gweight, gbias, gresidual or None) of ``batch_norm_relu`` with result y, in training
+        mode."""
         if norm.accepts(x) and gy.dtype == x.dtype:
             return norm.backward(gy, x, y, mean, var, weight, eps, residual)
         g = self.relu_grad(gy, y)
@@ -179,22 +212,40 @@ class NumbaBackend(NumpyBackend):
             return loss.cross_entropy_grad(np.ascontiguousarray(g), probabilities, classes)
         return super().cross_entropy_grad(g, probabilities, target)
 
-    # -- optimiser steps ----------------------------------------------------------------------------
+    # -- optimiser steps ---------------------------------------------------------------------------
     def sgd_step(
-        self, params: Sequence[Array], grads: Sequence[Array], momenta: Sequence[Array] | None,
-        lr: float, momentum: float, dampening: float, weight_decay: float, nesterov: bool, first: bool,
-    ) -> None:  # fmt: skip
+        self,
+        params: Sequence[Array],
+        grads: Sequence[Array],
+        momenta: Sequence[Array] | None,
+        lr: float,
+        momentum: float,
+        dampening: float,
+        weight_decay: float,
+        nesterov: bool,
+        first: bool,
+    ) -> None:
         settings = (lr, momentum, dampening, weight_decay, nesterov, first)
         left = optim.sgd_step(params, grads, momenta, *settings)
         if left:
-            lists = [None if a is None else [a[i] for i in left] for a in (params, grads, momenta)]
-            super().sgd_step(*lists, *settings)  # type: ignore[arg-type]
+            some = None if momenta is None else [momenta[i] for i in left]
+            super().sgd_step([params[i] for i in left], [grads[i] for i in left], some, *settings)
 
     def adam_step(
-        self, params: Sequence[Array], grads: Sequence[Array], m: Sequence[Array], v: Sequence[Array],
-        lr: float, betas: tuple[float, float], eps: float, weight_decay: float, decoupled: bool, step: int,
-    ) -> None:  # fmt: skip
+        self,
+        params: Sequence[Array],
+        grads: Sequence[Array],
+        m: Sequence[Array],
+        v: Sequence[Array],
+        lr: float,
+        betas: tuple[float, float],
+        eps: float,
+        weight_decay: float,
+        decoupled: bool,
+        step: int,
+    ) -> None:
         settings = (lr, betas, eps, weight_decay, decoupled, step)
         left = optim.adam_step(params, grads, m, v, *settings)
         if left:
-            super().adam_step(*([a[i] for i in left] for a in (params, grads, m, v)), *settings)
+            some = [[a[i] for i in left] for a in (params, grads, m, v)]
+            super().adam_step(some[0], some[1], some[2], some[3], *settings)

@@ -13,24 +13,24 @@ import tinygrad_cnn as tg
 from tinygrad_cnn import nn, optim
 from tinygrad_cnn.data import Compose, DataLoader, ExpandDims, Normalize, Pad, ToFloat, load_dataset
 from tinygrad_cnn.nn import functional as F
-from tinygrad_cnn.train import Run, TrainConfig, options, pictures, prepare
+from tinygrad_cnn.train import Run, TrainConfig, pictures, prepare, script
 
 
 class LeNet5(nn.Module):
-    """Two stages of convolution, ReLU and pooling, then a classifier of three layers."""
+    """Convolutions c1 and c3, each with ReLU and pooling, then a classifier of three layers."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(1, 6, kernel_size=5)  # (N, 1, 32, 32) -> (N, 6, 28, 28)
-        self.conv2 = nn.Conv2d(6, 16, kernel_size=5)  # (N, 6, 14, 14) -> (N, 16, 10, 10)
-        self.fc1 = nn.Linear(16 * 5 * 5, 120)
-        self.fc2 = nn.Linear(120, 84)
-        self.fc3 = nn.Linear(84, 10)
+        self.c1 = nn.Conv2d(1, 6, kernel_size=5)  # (N, 1, 32, 32) -> (N, 6, 28, 28)
+        self.c3 = nn.Conv2d(6, 16, kernel_size=5)  # (N, 6, 14, 14) -> (N, 16, 10, 10)
+        self.c5 = nn.Linear(16 * 5 * 5, 120)
+        self.f6 = nn.Linear(120, 84)
+        self.output = nn.Linear(84, 10)
 
     def forward(self, x: tg.Tensor) -> tg.Tensor:
-        x = F.max_pool2d(F.relu(self.conv1(x)), 2)
-        x = F.max_pool2d(F.relu(self.conv2(x)), 2).flatten(1)
-        return self.fc3(F.relu(self.fc2(F.relu(self.fc1(x)))))
+        x = F.max_pool2d(F.relu(self.c1(x)), 2)
+        x = F.max_pool2d(F.relu(self.c3(x)), 2).flatten(1)
+        return self.output(F.relu(self.f6(F.relu(self.c5(x)))))
 
 
 def predict(model: nn.Module, loader: DataLoader) -> np.ndarray:
@@ -69,10 +69,9 @@ def main(config: TrainConfig) -> float:
             run.end_epoch(test_accuracy=float((predict(model, test) == digits[1].labels).mean()))
 
     predicted = predict(model, test)
-    for picture in pictures(run, digits[1], predicted):
-        print("wrote", picture)
+    pictures(run, digits[1], predicted)
     return float((predicted == digits[1].labels).mean())
 
 
 if __name__ == "__main__":
-    print(f"test accuracy: {main(options(__doc__)):.4f}")
+    script(main, __doc__)  # options in, "test accuracy: 0.9…" out

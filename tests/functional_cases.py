@@ -1,7 +1,7 @@
 """Calls of ``nn.functional`` that mean the same in PyTorch: a table for test_functional.py.
 
 A case is ``call(F, *tensors)`` for either library's F, and what the tensors hold: a shape (normal
-numbers, differentiated), or an array (differentiated if it is of floats).
+numbers, differentiated), or an array (differentiated if it is of floats, unless ``Fixed``).
 """
 
 from __future__ import annotations
@@ -15,6 +15,18 @@ import numpy as np
 Array = Any
 
 
+class Fixed(np.ndarray[Any, Any]):
+    """An array that is a constant of its case."""
+
+
+def fixed(array: Array) -> Array:
+    return np.asarray(array).view(Fixed)
+
+
+def is_variable(array: Array) -> bool:
+    return array.dtype.kind == "f" and not isinstance(array, Fixed)
+
+
 class Case(NamedTuple):
     call: Callable[..., Any]
     inputs: tuple[Any, ...]
@@ -23,9 +35,7 @@ class Case(NamedTuple):
 
     def arrays(self, name: str) -> list[Array]:
         rng = np.random.default_rng(zlib.crc32(name.encode()))
-        return [
-            rng.standard_normal(i) if isinstance(i, tuple) else np.asarray(i) for i in self.inputs
-        ]
+        return [rng.standard_normal(i) if isinstance(i, tuple) else i for i in self.inputs]
 
 
 CASES: dict[str, Case] = {}
@@ -244,7 +254,7 @@ for _name, _shape in {
     "3d": (2, 2, 3, 2, 3),
 }.items():
     _c = (_shape[1],)
-    _stats = (uniform(*_c, seed=1), uniform(*_c, seed=2) + 0.5)
+    _stats = (fixed(uniform(*_c, seed=1)), fixed(uniform(*_c, seed=2) + 0.5))
     case(
         f"batch_norm-{_name}",
         lambda F, x, w, b: F.batch_norm(x, None, None, w, b, True, 0.1, 1e-3),
@@ -261,7 +271,7 @@ for _name, _shape in {
     )
     case(
         f"batch_norm-{_name}-inference",
-        lambda F, x, w, b, m, v: F.batch_norm(x, m.detach(), v.detach(), w, b),
+        lambda F, x, w, b, m, v: F.batch_norm(x, m, v, w, b),
         _shape,
         _c,
         _c,
@@ -305,10 +315,10 @@ case(
 case("instance_norm-1d", lambda F, x: F.instance_norm(x, eps=1e-2), (3, 4, 6), order=2)
 case(
     "instance_norm-given",
-    lambda F, x, m, v: F.instance_norm(x, m.detach(), v.detach(), use_input_stats=False),
+    lambda F, x, m, v: F.instance_norm(x, m, v, use_input_stats=False),
     (3, 4, 3, 2),
-    uniform(4),
-    uniform(4, seed=1),
+    fixed(uniform(4)),
+    fixed(uniform(4, seed=1)),
 )
 case("local_response_norm", lambda F, x: F.local_response_norm(x, 3, 0.2, 0.6, 1.5), (2, 5, 3, 4))
 case("local_response_norm-even", lambda F, x: F.local_response_norm(x, 4), (2, 3, 5))

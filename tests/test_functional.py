@@ -10,7 +10,7 @@ from typing import Any
 import functional_cases_more  # noqa: F401  (fills the table)
 import numpy as np
 import pytest
-from functional_cases import ACTIVATIONS, CASES, Case
+from functional_cases import ACTIVATIONS, CASES, Case, is_variable
 
 import tinygrad_cnn as tg
 from tinygrad_cnn.nn import functional as F
@@ -23,12 +23,12 @@ Array = Any
 
 
 def ours(array: Array, backend: str) -> Any:
-    t = tg.tensor(array, backend=backend)
-    return t.requires_grad_() if array.dtype.kind == "f" else t
+    t = tg.tensor(np.asarray(array), backend=backend)
+    return t.requires_grad_() if is_variable(array) else t
 
 
 def theirs(array: Array) -> Any:
-    return torch.tensor(array, requires_grad=array.dtype.kind == "f")
+    return torch.tensor(np.asarray(array), requires_grad=is_variable(array))
 
 
 def numbers(t: Any) -> Array:
@@ -149,7 +149,7 @@ def test_any_memory_order(backend: str, name: str) -> None:
         view = wide[(slice(None, None, 2),) * a.ndim + (...,)].T
         view[...] = a
         t = tg.from_numpy(view, backend=backend)
-        strided.append(t.requires_grad_() if a.dtype.kind == "f" else t)
+        strided.append(t.requires_grad_() if is_variable(a) else t)
     straight = [ours(a, backend) for a in arrays]
     results = []
     for xs in (straight, strided):

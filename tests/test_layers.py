@@ -263,3 +263,26 @@ def test_no_path_of_a_developers_machine() -> None:
             text = file.read_text(encoding="utf-8", errors="ignore")
             wrong += [f"{'/'.join((*folders, name))}: {found}" for found in pattern.findall(text)]
     assert wrong == []
+
+
+def needs_torch(node: ast.AST) -> bool:
+    """Whether a test skips itself where PyTorch is missing."""
+    return any(
+        isinstance(call, ast.Call) and ast.unparse(call).startswith("pytest.importorskip('torch'")
+        for call in ast.walk(node)
+    )
+
+
+def test_every_comparison_with_pytorch_is_marked() -> None:
+    # .ci/run selects them by the marker; without it they would be skipped there, unnoticed.
+    wrong = []
+    for file in sorted((ROOT / "tests").glob("*.py")):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        if any(ast.unparse(line) == "pytestmark = pytest.mark.torch" for line in tree.body):
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                marked = any("mark.torch" in ast.unparse(mark) for mark in node.decorator_list)
+                if needs_torch(node) and not marked:
+                    wrong.append(f"{file.name}:{node.lineno} {node.name}")
+    assert wrong == []

@@ -1,4 +1,4 @@
-"""Optimisers and schedules: their sequences against PyTorch's, their state, and what they refuse."""
+"""Optimisers and schedules: sequences equal to PyTorch's, saved state, bad arguments."""
 
 from __future__ import annotations
 
@@ -230,20 +230,48 @@ def test_zero_grad(to_none: bool) -> None:
     ("make", "error", "message"),
     [
         (lambda p: optim.SGD([]), ValueError, "SGD: the list of parameters is empty"),
-        (lambda p: optim.SGD(p), TypeError, "SGD: expected a list of parameters or of groups, received Tensor"),
-        (lambda p: optim.SGD([3.0]), TypeError, "SGD: parameter 0: expected a tensor, received float"),
+        (
+            lambda p: optim.SGD(p),
+            TypeError,
+            "SGD: expected a list of parameters or of groups, received Tensor",
+        ),
+        (
+            lambda p: optim.SGD([3.0]),
+            TypeError,
+            "SGD: parameter 0: expected a tensor, received float",
+        ),
         (lambda p: optim.SGD([p, p * 2]), ValueError, "SGD: parameter 1 (2,) was computed (<Mul"),
         (lambda p: optim.SGD([p, p]), ValueError, "SGD: parameter 1 (2,) is listed twice"),
         (lambda p: optim.SGD([p], lr=-1), ValueError, "SGD: lr must not be negative, received -1"),
-        (lambda p: optim.SGD([{"params": [p], "lr": -2}]), ValueError, "lr must not be negative, received -2"),
-        (lambda p: optim.SGD([p], lr=math.nan), ValueError, "lr must not be negative, received nan"),
-        (lambda p: optim.SGD([p], nesterov=True), ValueError, "SGD: nesterov needs momentum > 0 and dampening 0"),
-        (lambda p: optim.Adam([p], betas=(0.9, 1.0)), ValueError, "Adam: betas[1] must lie in [0, 1), received 1.0"),
+        (
+            lambda p: optim.SGD([{"params": [p], "lr": -2}]),
+            ValueError,
+            "lr must not be negative, received -2",
+        ),
+        (
+            lambda p: optim.SGD([p], lr=math.nan),
+            ValueError,
+            "lr must not be negative, received nan",
+        ),
+        (
+            lambda p: optim.SGD([p], nesterov=True),
+            ValueError,
+            "SGD: nesterov needs momentum > 0 and dampening 0",
+        ),
+        (
+            lambda p: optim.Adam([p], betas=(0.9, 1.0)),
+            ValueError,
+            "Adam: betas[1] must lie in [0, 1), received 1.0",
+        ),
         (lambda p: optim.Adam([p], eps=-1e-3), ValueError, "Adam: eps must not be negative"),
         (lambda p: optim.RMSprop([p], alpha=-1), ValueError, "RMSprop: alpha must not be negative"),
-        (lambda p: optim.SGD([p]).add_param_group({"lr": 1}), TypeError, 'a group is a dict with the key "params"'),
+        (
+            lambda p: optim.SGD([p]).add_param_group({"lr": 1}),
+            TypeError,
+            'a group is a dict with the key "params"',
+        ),
     ],
-)  # fmt: skip
+)
 def test_bad_arguments(make: Make, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=re.escape(message)):
         make(tg.ones(2, requires_grad=True))
@@ -410,19 +438,55 @@ def test_stepping_the_schedule_first_warns() -> None:
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda o: optim.StepLR("sgd", 1), TypeError, "StepLR: expected an optimiser, received str"),
-        (lambda o: optim.StepLR(o, 1, last_epoch=3), ValueError, 'group 0 needs its first rate as "initial_lr"'),
+        (
+            lambda o: optim.StepLR("sgd", 1),
+            TypeError,
+            "StepLR: expected an optimiser, received str",
+        ),
+        (
+            lambda o: optim.StepLR(o, 1, last_epoch=3),
+            ValueError,
+            'group 0 needs its first rate as "initial_lr"',
+        ),
         (lambda o: optim.LinearLR(o, 0.0), ValueError, "LinearLR: expected 0 < start_factor ≤ 1"),
-        (lambda o: optim.ConstantLR(o, 2.0), ValueError, "ConstantLR: expected 0 ≤ factor ≤ 1, received 2.0"),
-        (lambda o: optim.LambdaLR(o, [abs, abs]), ValueError, "LambdaLR: expected 1 functions, received 2"),
-        (lambda o: optim.OneCycleLR(o, 1.0), ValueError, "expected total_steps, or epochs and steps_per_epoch"),
-        (lambda o: optim.OneCycleLR(o, 1.0, 5, anneal_strategy="x"), ValueError, 'anneal_strategy is "cos" or "linear"'),
-        (lambda o: optim.SequentialLR(o, [optim.StepLR(o, 1)], [3]), ValueError, "expected 0 milestones for 1"),
-        (lambda o: optim.SequentialLR(o, [optim.ReduceLROnPlateau(o)], []), TypeError, "steps without a metric"),
+        (
+            lambda o: optim.ConstantLR(o, 2.0),
+            ValueError,
+            "ConstantLR: expected 0 ≤ factor ≤ 1, received 2.0",
+        ),
+        (
+            lambda o: optim.LambdaLR(o, [abs, abs]),
+            ValueError,
+            "LambdaLR: expected 1 functions, received 2",
+        ),
+        (
+            lambda o: optim.OneCycleLR(o, 1.0),
+            ValueError,
+            "expected total_steps, or epochs and steps_per_epoch",
+        ),
+        (
+            lambda o: optim.OneCycleLR(o, 1.0, 5, anneal_strategy="x"),
+            ValueError,
+            'anneal_strategy is "cos" or "linear"',
+        ),
+        (
+            lambda o: optim.SequentialLR(o, [optim.StepLR(o, 1)], [3]),
+            ValueError,
+            "expected 0 milestones for 1",
+        ),
+        (
+            lambda o: optim.SequentialLR(o, [optim.ReduceLROnPlateau(o)], []),
+            TypeError,
+            "steps without a metric",
+        ),
         (lambda o: optim.ReduceLROnPlateau(o, "low"), ValueError, 'mode is "min" or "max"'),
-        (lambda o: optim.ReduceLROnPlateau(o, factor=1.0), ValueError, "expected factor < 1, received 1.0"),
+        (
+            lambda o: optim.ReduceLROnPlateau(o, factor=1.0),
+            ValueError,
+            "expected factor < 1, received 1.0",
+        ),
     ],
-)  # fmt: skip
+)
 def test_bad_schedules(make: Make, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=re.escape(message)):
         make(optim.SGD([tg.ones(1, requires_grad=True)]))

@@ -8,9 +8,10 @@
 """
 
 from . import ops  # isort: skip  (first: tensors and operations refer to each other)
-from . import autograd, cuda, data, io, nn, optim
+from . import autograd, cuda, data, io, models, nn, optim
 from .autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
-from .backend import available_backends, get_backend, set_backend, use_backend
+from .backend import available_backends, get_backend, load_backend, set_backend, use_backend
+from .deferred import is_fusion_enabled, set_fusion
 from .dtypes import (
     bool_,
     float16,
@@ -77,6 +78,7 @@ from .ops import (
     linspace,
     log,
     log1p,
+    log_softmax,
     logical_and,
     logical_not,
     logical_or,
@@ -106,6 +108,7 @@ from .ops import (
     rand_like,
     randn_like,
     reciprocal,
+    relu,
     remainder,
     repeat,
     repeat_interleave,
@@ -117,6 +120,7 @@ from .ops import (
     sigmoid,
     sign,
     sin,
+    softmax,
     sort,
     split,
     sqrt,
@@ -166,16 +170,17 @@ __all__ = [
     "equal", "erf", "exp", "expand", "expm1", "eye", "flatten", "flip", "float16", "float32",
     "float64", "floor", "floor_divide", "from_numpy", "full", "full_like", "gather", "ge",
     "Generator", "get_backend", "get_num_threads", "get_rng_state", "gradcheck", "gradgradcheck",
-    "gt", "index_select", "inference_mode", "int32", "int64", "io", "is_grad_enabled", "isfinite",
-    "isinf", "isnan", "le", "linspace", "load", "log", "log1p", "logical_and", "logical_not",
-    "logical_or", "logical_xor", "logsumexp", "lt", "manual_seed", "masked_fill", "matmul", "max",
-    "maximum", "mean", "median", "meshgrid", "min", "minimum", "mm", "movedim", "mul", "ne", "neg",
-    "nn", "no_grad", "norm", "ones", "ones_like", "ops", "optim", "outer", "permute", "pow",
-    "prod", "promote_types", "rand", "rand_like", "randint", "randn", "randn_like", "randperm",
-    "reciprocal", "remainder", "repeat", "repeat_interleave", "reshape", "result_type", "roll",
-    "round", "rsqrt", "save", "scatter_add", "set_backend", "set_grad_enabled", "set_num_threads",
-    "set_rng_state", "sigmoid", "sign", "sin", "sort", "split", "sqrt", "square", "squeeze",
-    "stack", "std", "sub", "sum", "t", "tanh", "Tensor", "tensor", "tensordot", "tile", "topk",
-    "trace", "transpose", "tril", "triu", "uint8", "unbind", "unflatten", "unsqueeze",
-    "use_backend", "var", "where", "zeros", "zeros_like",
+    "gt", "index_select", "inference_mode", "int32", "int64", "io", "is_fusion_enabled",
+    "is_grad_enabled", "isfinite", "isinf", "isnan", "le", "linspace", "load", "load_backend",
+    "log", "log1p", "log_softmax", "logical_and", "logical_not", "logical_or", "logical_xor",
+    "logsumexp", "lt", "manual_seed", "masked_fill", "matmul", "max", "maximum", "mean", "median",
+    "meshgrid", "min", "minimum", "mm", "models", "movedim", "mul", "ne", "neg", "nn", "no_grad",
+    "norm", "ones", "ones_like", "ops", "optim", "outer", "permute", "pow", "prod",
+    "promote_types", "rand", "rand_like", "randint", "randn", "randn_like", "randperm",
+    "reciprocal", "relu", "remainder", "repeat", "repeat_interleave", "reshape", "result_type",
+    "roll", "round", "rsqrt", "save", "scatter_add", "set_backend", "set_fusion",
+    "set_grad_enabled", "set_num_threads", "set_rng_state", "sigmoid", "sign", "sin", "softmax",
+    "sort", "split", "sqrt", "square", "squeeze", "stack", "std", "sub", "sum", "t", "tanh",
+    "Tensor", "tensor", "tensordot", "tile", "topk", "trace", "transpose", "tril", "triu", "uint8",
+    "unbind", "unflatten", "unsqueeze", "use_backend", "var", "where", "zeros", "zeros_like",
 ]  # fmt: skip

@@ -219,13 +219,13 @@ def _run(
     for root, seed in zip(roots, seeds, strict=True):
         sums.add(root, seed)
     found: dict[Edge, Tensor] = {}
-    before, mode.record = mode.record, create
+    before, mode.record, mode.fusing = (mode.record, mode.fusing), create, False
     try:
         for op in order:
             total = sums.pop(op)
             if total is None:
                 continue
-            total = _observe(op, total, create)
+            total = observe(op, total)
             if op in wanted:
                 found[op] = total
             if needed is not None and op not in needed:
@@ -245,7 +245,7 @@ def _run(
                     total = _replaced(hook(total), total)
                 found[leaf] = total
     finally:
-        mode.record = before
+        mode.record, mode.fusing = before
     return found
 
 
@@ -307,13 +307,13 @@ class _Sums:
         return list(self.waiting.items())
 
 
-def _observe(op: Op, total: Tensor, create: bool) -> Tensor:
+def observe(op: Op, total: Tensor) -> Tensor:
     """Run the hooks of the tensor that ``op`` made, and keep its gradient when asked to."""
     if op.hooks:
         for hook in list(op.hooks.values()):
             total = _replaced(hook(total), total)
     if op.kept is not None and (made := op.kept()) is not None:
-        _write_grad(made, [total], create)
+        _write_grad(made, [total], mode.record)
     return total
 
 
@@ -340,7 +340,7 @@ def _derivative(op: Op, total: Tensor, create: bool) -> list[Tensor | None]:
         out = Tensor._wrap(op.array, op.kernels)
         out.requires_grad, out.grad_fn = create, op if create else None
     parts: Any
-    if op.fused_backward is not None and not create:
+    if op.fused_backward is not None and not create and not op.watched():
         arrays = [t.array if isinstance(t, Tensor) else t for t in op.inputs]
         parts = op.fused_backward(op.kernels, total.array, op.array, *arrays)
         if not isinstance(parts, tuple):

@@ -261,6 +261,44 @@ class Backend(Protocol):
     def linear(self, x: Array, w: Array, bias: Array | None) -> Array:
         """x (…, K) @ w (N, K)ᵀ + bias (N,)."""
 
+    def conv_relu(
+        self, x: Array, w: Array, bias: Array | None, window: Window, groups: int
+    ) -> Array:
+        """max(conv(x, w) + bias, 0)."""
+
+    def conv_relu_pool(
+        self, x: Array, w: Array, bias: Array | None, window: Window, groups: int, pool: Window
+    ) -> tuple[Array, Array]:
+        """(relu(y), winner) of (y, winner) = max_pool(conv(x, w) + bias, pool)."""
+
+    def linear_relu(self, x: Array, w: Array, bias: Array | None) -> Array:
+        """max(linear(x, w, bias), 0)."""
+
+    def batch_norm_relu(
+        self,
+        x: Array,
+        mean: Array,
+        var: Array,
+        weight: Array | None,
+        bias: Array | None,
+        eps: float,
+        residual: Array | None,
+    ) -> Array:
+        """max(batch_norm(x) + residual, 0)."""
+
+    def batch_norm_relu_grad(
+        self,
+        gy: Array,
+        y: Array,
+        x: Array,
+        mean: Array,
+        var: Array,
+        weight: Array | None,
+        eps: float,
+        residual: bool,
+    ) -> tuple[Array, Array, Array, Array | None]:
+        """(gx, gweight, gbias, gresidual or None) of ``batch_norm_relu`` with result y."""
+
     def softmax(self, x: Array, axis: int) -> Array: ...
     def log_softmax(self, x: Array, axis: int) -> Array: ...
     def cross_entropy(self, logits: Array, target: Array) -> tuple[Array, Array]:

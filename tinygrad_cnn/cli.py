@@ -43,9 +43,30 @@ def warmup(parser: argparse.ArgumentParser) -> Run:
     return run
 
 
+def train(parser: argparse.ArgumentParser) -> Run:
+    """Train a classifier by a TOML file of settings, with options on top; without a file, LeNet-5
+    on the bundled digits."""
+    from .train import config as settings
+
+    parser.add_argument("config", metavar="CONFIG.toml", nargs="?", help="file of settings")
+    settings.add_options(parser)
+
+    def run(args: argparse.Namespace) -> int:
+        from .train import TrainConfig, load_config
+        from .train import train as fit
+
+        given = {k: v for k, v in vars(args).items() if k not in ("config", "run")}
+        chosen = load_config(args.config, **given) if args.config else TrainConfig(**given)
+        print(f"test accuracy: {fit(chosen):.4f}")
+        return 0
+
+    return run
+
+
 COMMANDS: dict[str, Callable[[argparse.ArgumentParser], Run]] = {
     "doctor": doctor,
     "warmup": warmup,
+    "train": train,
 }
 
 

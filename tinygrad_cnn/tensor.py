@@ -42,6 +42,10 @@ class _Mode(threading.local):
     record: bool = True
     inference: bool = False
     anomaly: Anomaly | None = None
+    fusing: bool = False  # operations may wait for their consumer; see deferred.py
+
+    def __init__(self) -> None:
+        self.waiting: list[Any] = []  # weak references to outputs that have not been computed
 
 
 mode = _Mode()
@@ -58,6 +62,7 @@ class Op:
     saves_output: ClassVar[bool] = False  # backward reads out (else out is None)
     broadcasts: ClassVar[bool] = False  # the engine sums gradients back to the input shapes
     is_view: ClassVar[bool] = False  # the output may share memory with the first input
+    deferrable: ClassVar[bool] = False  # inside a module, wait for the next operation
     fused_backward: ClassVar[Callable[..., Any] | None] = None
 
     # what recording adds; static parameters live in __dict__, so that an Op can be replayed
@@ -85,6 +90,14 @@ class Op:
     def backward(self, grad: Tensor, out: Any) -> Any:
         raise NotImplementedError(f"the derivative of {self.name} is not defined")
 
+    def output_shape(self, *inputs: Any) -> Shape:
+        """The shape of the output, for operations that can be deferred."""
+        raise NotImplementedError(f"{self.name} cannot be deferred")
+
+    def watched(self) -> bool:
+        """Whether a part of a fused operation has hooks, so that its kernel must not skip it."""
+        return False
+
     @property
     def name(self) -> str:
         return type(self).__name__
@@ -94,6 +107,12 @@ class Op:
 
     def __call__(self, *inputs: Any) -> Tensor:
         """Compute the output of ``inputs`` (tensors, or Python scalars) and record how."""
+        if mode.fusing:
+            made = fuse(self, inputs) if mode.waiting else None
+            if made is not None:
+                return made
+            if self.deferrable:
+                return defer(self, inputs)
         kernels: Backend | None = None
         arrays = []
         record = False
@@ -102,7 +121,7 @@ class Op:
                 arrays.append(t.array)
                 if t.backend is not kernels:
                     if kernels is not None:
-                        raise _mixed_backends(self, inputs)
+                        raise mixed_backends(self, inputs)
                     kernels = t.backend
                 if t._base is not None:
                     t._refresh()
@@ -146,7 +165,7 @@ class Op:
         self.array = None
         if self.saves_inputs:
             self.inputs, self.versions = inputs, versions
-        if self.saves_output:
+        if self.saves_output and not self.deferrable:
             self.array = result.array
             self.counter = result._version_list()
         result.requires_grad = True
@@ -163,7 +182,7 @@ class Op:
         return fresh(x)
 
 
-def _mixed_backends(op: Op, inputs: Sequence[Any]) -> ValueError:
+def mixed_backends(op: Op, inputs: Sequence[Any]) -> ValueError:
     found = [t for t in inputs if isinstance(t, Tensor)]
     shown = " and ".join(f"{t.backend.name} tensor {tuple(t.shape)}" for t in found[:3])
     return ValueError(
@@ -235,6 +254,7 @@ class Tensor(TensorMethods):
         """This tensor's values without its history, sharing memory and invisible to version
         checks.
         """
+        self._version_list()  # from now on the memory is shared
         return Tensor._wrap(self.array, self.backend)
 
     @data.setter
@@ -362,17 +382,21 @@ class Tensor(TensorMethods):
 
         Raises RuntimeError on a leaf that requires gradients (outside ``no_grad``), ValueError when
         the result has another shape, TypeError when its dtype does not fit."""
+        if mode.waiting:
+            flush()  # what waits must not see the new values
         self._refresh()
         recording = mode.record and (
             self.requires_grad
             or any(isinstance(a, Tensor) and a.requires_grad for a in (*args, *kwargs.values()))
         )
+        # With no view, no saved output and no parameter's buffer on this memory, new memory can
+        # take its place; else the old values, which a rule may need, must be copied first.
+        alone = self._version is None and (self.grad_fn is not None or not self.requires_grad)
         old: Tensor = self
         if recording:
             self._check_writable_leaf()
-            old = Tensor._wrap(
-                self.backend.copy(self.array), self.backend
-            )  # rules may need old values
+            values = self.array if alone else self.backend.copy(self.array)
+            old = Tensor._wrap(values, self.backend)
             old.requires_grad, old.grad_fn = self.requires_grad, self.grad_fn
         new = function(old, *args, **kwargs)
         if new.shape != self.shape:
@@ -381,7 +405,10 @@ class Tensor(TensorMethods):
             raise TypeError(
                 f"in-place result is {new.dtype} and cannot be stored in a {self.dtype} tensor"
             )
-        self.backend.assign(self.array, new.array)
+        if alone and new.dtype == self.dtype and self.backend.owns(new.array):
+            self.array = new.array
+        else:
+            self.backend.assign(self.array, new.array)
         self._version_list()[0] += 1
         if recording:
             self._rebase(new if new.dtype == self.dtype else new.to(self.dtype))
@@ -415,6 +442,7 @@ class Tensor(TensorMethods):
         Raises RuntimeError for a tensor that requires gradients: use ``.detach().numpy()``."""
         if self.requires_grad:
             raise RuntimeError("this tensor requires gradients: use .detach().numpy()")
+        self._version_list()  # from now on the memory is shared
         return self.backend.to_numpy(self.array)  # type: ignore[no-any-return]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
@@ -423,6 +451,7 @@ class Tensor(TensorMethods):
     def __dlpack__(self, **options: Any) -> Any:
         if self.requires_grad:
             raise RuntimeError("this tensor requires gradients: use .detach() before DLPack")
+        self._version_list()  # from now on the memory is shared
         return self.array.__dlpack__(**options)
 
     def __dlpack_device__(self) -> Any:
@@ -594,7 +623,9 @@ def from_numpy(array: np.ndarray[Any, Any], backend: BackendLike = None) -> Tens
     """A tensor that shares memory with ``array`` where the backend can (NumPy and Numba can)."""
     owner = _pick(backend)
     dtypes.as_dtype(array.dtype)
-    return Tensor._wrap(owner.from_numpy(array), owner)
+    made = Tensor._wrap(owner.from_numpy(array), owner)
+    made._version_list()  # the memory is shared
+    return made
 
 
 def as_tensor(data: Any, dtype: Any = None, backend: BackendLike = None) -> Tensor:
@@ -617,3 +648,6 @@ def user_line() -> str:
     ):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+from .deferred import defer, flush, fuse  # noqa: E402  (they need Tensor, Op.__call__ needs them)

@@ -1,9 +1,10 @@
 """Memory at an address, one element at a time, for loops that LLVM turns into vector code.
 
-``get32(p, i)`` reads float32 number i from address p and ``put32(p, i, v)`` writes it. Unlike array elements they have no
-negative indices to wrap, and reads and writes are marked as independent of each other: without that mark LLVM
-keeps a scalar loop for whenever input and output overlap, which every in-place operation does. The mark is
-right if a loop never reads, at a place i, what it wrote at another place.
+``get32(p, i)`` reads float32 number i from address p and ``put32(p, i, v)`` writes it. Unlike array
+elements they have no negative indices to wrap, and reads and writes are marked as independent of
+each other: without that mark LLVM keeps a scalar loop for whenever input and output overlap, which
+every in-place operation does. The mark is right if a loop never reads, at a place i, what it wrote
+at another place.
 """
 
 from __future__ import annotations

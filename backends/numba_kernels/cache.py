@@ -1,11 +1,13 @@
 """Machine code kept on disk: one file a kernel, in a folder of this project's own.
 
-Numba's own cache looks only at the file that defines a function, so an edited helper would leave stale machine code.
-Here the folder's name is a hash of every source file of this package, the versions of Python, NumPy, Numba and
-llvmlite, and the processor: whatever can change the code changes the folder.
+Numba's own cache looks only at the file that defines a function, so an edited helper would leave
+stale machine code. Here the folder's name is a hash of every source file of this package, the
+versions of Python, NumPy, Numba and llvmlite, and the processor: whatever can change the code
+changes the folder.
 
-Root of the cache: ``TINYGRAD_CNN_CACHE``, else the platform's cache folder, else a private folder under the
-temporary folder; if none can be written, kernels are compiled in every process, with one warning.
+Root of the cache: ``TINYGRAD_CNN_CACHE``, else the platform's cache folder, else a private folder
+under the temporary folder; if none can be written, kernels are compiled in every process, with one
+warning.
 """
 
 from __future__ import annotations
@@ -39,8 +41,9 @@ _listeners: list[Listener] = []
 
 
 def on_compile(listener: Listener) -> Callable[[], None]:
-    """Call ``listener(name, None)`` when a kernel starts being compiled (not when it is loaded from the cache)
-    and ``listener(name, seconds)`` when it is done. Returns a function that unregisters it."""
+    """Call ``listener(name, None)`` when a kernel starts being compiled (not when it is loaded from
+    the cache) and ``listener(name, seconds)`` when it is done. Returns a function that
+    unregisters it."""
     _listeners.append(listener)
     return lambda: _listeners.remove(listener)
 
@@ -56,10 +59,17 @@ def source_key() -> str:
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     settings = [
-        config.OPT, config.BOUNDSCHECK, config.DEBUGINFO_DEFAULT, config.CPU_NAME, config.CPU_FEATURES,
+        config.OPT, config.BOUNDSCHECK, config.DEBUGINFO_DEFAULT,
+        config.CPU_NAME, config.CPU_FEATURES,
         os.environ.get("TINYGRAD_CNN_SIMD"),
     ]  # fmt: skip
-    versions = [sys.version, platform.machine(), np.__version__, numba.__version__, llvmlite.__version__]
+    versions = [
+        sys.version,
+        platform.machine(),
+        np.__version__,
+        numba.__version__,
+        llvmlite.__version__,
+    ]
     processor = [llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()]
     digest.update(repr((settings, versions, processor)).encode())
     return digest.hexdigest()[:24]
@@ -94,7 +104,8 @@ def _is_private(folder: Path) -> bool:
 
 @cache
 def folder() -> Path | None:
-    """The folder of this version's machine code, created when missing; None when nothing can be written."""
+    """The folder of this version's machine code, created when missing; None when nothing can be
+    written."""
     tried = []
     for root in _roots():
         path = root / "kernels" / source_key()
@@ -109,7 +120,7 @@ def folder() -> Path | None:
         except OSError as error:
             tried.append(str(error))
     warnings.warn(
-        f"no folder for compiled kernels ({'; '.join(tried)}); they will be compiled in every process. "
+        f"no folder for compiled kernels ({'; '.join(tried)}); every process will compile them. "
         "Set TINYGRAD_CNN_CACHE to a folder that can be written.",
         RuntimeWarning,
         stacklevel=2,
@@ -159,7 +170,8 @@ class KernelCache(_Cache):
         return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        """Write the compiled function: to a file of its own name first, so that readers never see half of it."""
+        """Write the compiled function: to a file of its own name first, so that readers never see
+        half of it."""
         _tell(self.name, time.perf_counter() - self._started)
         path = self._file(sig)
         if path is None or not self._impl.check_cachable(data):

@@ -38,6 +38,7 @@ from .runtime import address, device, kernel, max_workers
 from .simd import BYTES, WIDTH, load, load_f32, load_i64, store, store_f32, store_i64, unpack
 
 SCRATCH_HEAD = 2 * MAX_ROWS * 8  # bytes: the row lists of a tile at the edge
+SMALL_MATRIX = 16 * 1024  # bytes of packed weights that stay in the first-level cache
 PANEL_BYTES = 256 * 1024  # of packed weights that one pass over a chunk reads
 
 
@@ -149,16 +150,21 @@ def correlate(
             for t in range(0, n_taps, together):
                 now = min(together, n_taps - t)
                 flags = (mode if t + now == n_taps else mode & ~RELU) | (ACCUMULATE if t else 0)
-                for o in range(0, o_group, nr):
-                    vectors = min(nr, padded - o)
-                    panel = matrix + (o * n_taps + t * vectors) * run * 4
-                    lanes = min(o_group - o - vectors + WIDTH, WIDTH)
-                    place = 4 * (group * o_group + o)
-                    _pixels_times_panel(
-                        wide if vectors == nr else narrow, mr_wide if vectors == nr else mr_narrow, pixels,
-                        base + 4 * group * c_group, a_rows, c_rows, tail, taps + 8 * t, now, run, panel,
-                        target + place, lanes, flags, bias + place if bias and t == 0 else 0,
-                    )  # fmt: skip
+                # A small matrix stays in the first-level cache: few pixels at a time, all panels.
+                few = 4 * MAX_ROWS if now * run * padded * 4 <= SMALL_MATRIX else pixels
+                for m in range(0, pixels, few):
+                    for o in range(0, o_group, nr):
+                        vectors = min(nr, padded - o)
+                        panel = matrix + (o * n_taps + t * vectors) * run * 4
+                        lanes = min(o_group - o - vectors + WIDTH, WIDTH)
+                        place = 4 * (group * o_group + o)
+                        _pixels_times_panel(
+                            wide if vectors == nr else narrow,
+                            mr_wide if vectors == nr else mr_narrow, min(few, pixels - m),
+                            base + 4 * group * c_group, a_rows + 8 * m, c_rows + 8 * m, tail,
+                            taps + 8 * t, now, run, panel, target + place, lanes, flags,
+                            bias + place if bias and t == 0 else 0,
+                        )  # fmt: skip
 
 
 def pack(plan: Plan, w: Any, columns: int, n_step: int, group_step: int, groups: int) -> Any:

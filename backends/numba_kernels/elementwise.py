@@ -1,12 +1,14 @@
 """Elementwise operations on large arrays, at the speed of memory.
 
-An operation runs here when its result has at least ``LARGE`` elements, everything is float32 (or float64, for arithmetic) and
-memory can be walked as one run: operands of the same dense memory order, or one of them a scalar or varying along
-one axis only (a bias along the channels). All else goes to the NumPy function, whose result is the definition.
+An operation runs here when its result has at least ``LARGE`` elements, everything is float32 (or
+float64, for arithmetic) and memory can be walked as one run: operands of the same dense memory
+order, or one of them a scalar or varying along one axis only (a bias along the channels). All else
+goes to the NumPy function, whose result is the definition.
 
-Three loops serve every operation of two operands: ``flat`` (both run along), ``periodic`` (the short one repeats every
-few elements: scalars, channels that are innermost in memory) and ``planes`` (it is constant over long runs: channels
-of N, C, H, W memory). Each combination that occurs is one small kernel, compiled when first needed.
+Three loops serve every operation of two operands: ``flat`` (both run along), ``periodic`` (the
+short one repeats every few elements: scalars, channels that are innermost in memory) and ``planes``
+(it is constant over long runs: channels of N, C, H, W memory). Each combination that occurs is one
+small kernel, compiled when first needed.
 """
 
 from __future__ import annotations
@@ -72,7 +74,7 @@ def unary_kernel(name: str, dtype: str) -> Kernel:
     f = _element(name, dtype)
     get, put, _ = _ACCESS[dtype]
 
-    def run(chunk: int, worker: int, x: int, y: int, n: int) -> None:
+    def run(chunk, worker, x, y, n):
         start = chunk * CHUNK
         for i in range(start, min(n, start + CHUNK)):
             put(y, i, f(get(x, i)))
@@ -86,7 +88,7 @@ def flat_kernel(name: str, dtype: str) -> Kernel:
     f = _element(name, dtype)
     get, put, _ = _ACCESS[dtype]
 
-    def run(chunk: int, worker: int, x: int, y: int, z: int, n: int) -> None:
+    def run(chunk, worker, x, y, z, n):
         start = chunk * CHUNK
         for i in range(start, min(n, start + CHUNK)):
             put(z, i, f(get(x, i), get(y, i)))
@@ -96,12 +98,12 @@ def flat_kernel(name: str, dtype: str) -> Kernel:
 
 @cache
 def periodic_kernel(name: str, dtype: str, short_first: bool) -> Kernel:
-    """z[i] = f(x[i], y[i mod period]), or f(y, x) when the short operand comes first; chunks of ``step`` elements,
-    a multiple of the period."""
+    """z[i] = f(x[i], y[i mod period]), or f(y, x) when the short operand comes first; chunks of
+    ``step`` elements, a multiple of the period."""
     f = _element(name, dtype)
     get, put, size = _ACCESS[dtype]
 
-    def run(chunk: int, worker: int, x: int, y: int, z: int, n: int, period: int, step: int) -> None:
+    def run(chunk, worker, x, y, z, n, period, step):
         for start in range(chunk * step, min(n, (chunk + 1) * step), period):
             a, c = x + size * start, z + size * start
             for i in range(min(period, n - start)):
@@ -115,13 +117,12 @@ def periodic_kernel(name: str, dtype: str, short_first: bool) -> Kernel:
 
 @cache
 def planes_kernel(name: str, dtype: str, short_first: bool) -> Kernel:
-    """z[p, i] = f(x[p, i], y[p mod channels]) for planes p of ``inner`` elements, ``step`` of them a chunk."""
+    """z[p, i] = f(x[p, i], y[p mod channels]) for planes p of ``inner`` elements, ``step`` of them
+    a chunk."""
     f = _element(name, dtype)
     get, put, size = _ACCESS[dtype]
 
-    def run(
-        chunk: int, worker: int, x: int, y: int, z: int, planes: int, channels: int, inner: int, step: int
-    ) -> None:  # fmt: skip
+    def run(chunk, worker, x, y, z, planes, channels, inner, step):
         for p in range(chunk * step, min(planes, (chunk + 1) * step)):
             b = get(y, p % channels)
             a, c = x + size * p * inner, z + size * p * inner
@@ -138,7 +139,7 @@ def planes_kernel(name: str, dtype: str, short_first: bool) -> Kernel:
 def where_kernel(a_moves: bool, b_moves: bool) -> Kernel:
     """z[i] = a[i] if c[i] else b[i] for float32; an operand that does not move is one number."""
 
-    def run(chunk: int, worker: int, c: int, a: int, b: int, z: int, n: int) -> None:
+    def run(chunk, worker, c, a, b, z, n):
         start = chunk * CHUNK
         for i in range(start, min(n, start + CHUNK)):
             u = get32(a, i if a_moves else 0)
@@ -158,7 +159,8 @@ def _overlaps(a: Any, start: int, nbytes: int) -> bool:
 
 
 def _result(a: Any, axes: Any, out: Any, others: tuple[Any, ...]) -> Any:
-    """The array to write: ``out`` when it is like ``a`` and apart from the operands, None when it is not usable."""
+    """The array to write: ``out`` when it is like ``a`` and apart from the operands, None when it
+    is not usable."""
     if out is None:
         return empty(a.shape, a.dtype, dense_strides(a.shape, axes, a.itemsize))
     if out.shape != a.shape or out.dtype != a.dtype or not out.flags.writeable:
@@ -170,7 +172,8 @@ def _result(a: Any, axes: Any, out: Any, others: tuple[Any, ...]) -> Any:
 
 
 def _short(b: Any, dtype: Any) -> Any:
-    """An operand that is repeated, as a 1-D array of ``dtype``; None when that would change the result's dtype."""
+    """An operand that is repeated, as a 1-D array of ``dtype``; None when that would change the
+    result's dtype."""
     if type(b) is float or type(b) is int:
         return np.array([b], dtype)
     if type(b) is np.ndarray and b.dtype == dtype:
@@ -194,7 +197,14 @@ def _broadcast(name: str, a: Any, b: Any, out: Any, short_first: bool) -> Any:
         planes = outer * channels
         step = max(1, CHUNK // inner)
         planes_kernel(name, dtype, short_first)(
-            -(-planes // step), address(a), address(short), address(z), planes, channels, inner, step
+            -(-planes // step),
+            address(a),
+            address(short),
+            address(z),
+            planes,
+            channels,
+            inner,
+            step,
         )
         return z
     if channels > 1 and inner > 1:
@@ -220,7 +230,9 @@ def binary(name: str, a: Any, b: Any, out: Any) -> Any:
         z = _result(a, axes, out, (a, b))
         if z is not None:
             n = a.size
-            flat_kernel(name, _FLOATS[a.dtype])(-(-n // CHUNK), address(a), address(b), address(z), n)
+            flat_kernel(name, _FLOATS[a.dtype])(
+                -(-n // CHUNK), address(a), address(b), address(z), n
+            )
         return z
     if first and a.dtype in _FLOATS and (not second or a.size > b.size):
         return _broadcast(name, a, b, out, False)
@@ -242,7 +254,8 @@ def unary(name: str, a: Any, out: Any) -> Any:
 
 
 def where(condition: Any, a: Any, b: Any) -> Any:
-    """a where condition else b, for a large boolean array and float32 arrays or numbers; None when NumPy should."""
+    """a where condition else b, for a large boolean array and float32 arrays or numbers; None when
+    NumPy should."""
     shape = condition.shape
     axes = order(shape, condition.strides, 1)
     if condition.dtype != np.bool_ or axes is None:

@@ -1,4 +1,5 @@
-"""More vector operations for the kernels beside convolution: parts of vectors, and small integers as bytes."""
+"""More vector operations for the kernels beside convolution: parts of vectors, and small integers
+as bytes."""
 
 from __future__ import annotations
 
@@ -57,7 +58,9 @@ def store_bytes(typingctx: Any, address: Any, v: Any, lanes: Any) -> Any:
         kind = ir.FunctionType(ir.VoidType(), [_BYTES, pointer, I32, MASK])
         write = cgutils.get_or_insert_function(b.module, kind, f"llvm.masked.store.v{WIDTH}i8.p0")
         small = b.trunc(b.fptoui(v, ir.VectorType(I32, WIDTH)), _BYTES)
-        b.call(write, [small, b.inttoptr(address, pointer), ir.Constant(I32, 1), emit_mask(b, lanes)])
+        b.call(
+            write, [small, b.inttoptr(address, pointer), ir.Constant(I32, 1), emit_mask(b, lanes)]
+        )
         return context.get_dummy_value()
 
     return types.void(types.int64, f32xN, types.int64), generate

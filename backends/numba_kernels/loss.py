@@ -1,8 +1,8 @@
 """Softmax, log-softmax and cross-entropy over the last axis of float32 matrices.
 
-A row is read, exponentiated and scaled while it is in the cache, in whole vectors and one part of a vector at its
-end. A chunk is a block of rows, so nothing depends on the number of threads. Sums run on the lanes of a vector, which are
-then added in pairs: the error grows with n / lanes only.
+A row is read, exponentiated and scaled while it is in the cache, in whole vectors and one part of a
+vector at its end. A chunk is a block of rows, so nothing depends on the number of threads. Sums run
+on the lanes of a vector, which are then added in pairs: the error grows with n / lanes only.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from .simd import WIDTH, lane_max, lane_sum, load, load_part, splat, store, stor
 f4 = np.float32
 ELEMENTS = 8192  # of a chunk
 SMALL = 4096  # elements below which the calling thread does it
-# Read at WIDTH − t, the first t lanes are 0 and the others −∞: added to a row's last vector, they drop out.
+# Read at WIDTH − t, the first t lanes are 0 and the others −∞: added to a row's last vector, they
+# drop out.
 _EDGE = np.repeat(np.array([0, -np.inf], f4), WIDTH)
 
 
@@ -63,9 +64,7 @@ def _scale(y: int, n: int, factor: Any) -> None:
 
 
 @kernel
-def softmax_rows(
-    chunk: int, worker: int, x: int, y: int, edge: int, rows: int, n: int, step: int
-) -> None:  # fmt: skip
+def softmax_rows(chunk, worker, x, y, edge, rows, n, step):
     """y[r] = exp(x[r] − max) / Σ exp(x[r] − max)."""
     for r in range(chunk * step, min(rows, (chunk + 1) * step)):
         a, b = x + 4 * r * n, y + 4 * r * n
@@ -73,9 +72,7 @@ def softmax_rows(
 
 
 @kernel
-def log_softmax_rows(
-    chunk: int, worker: int, x: int, y: int, edge: int, rows: int, n: int, step: int
-) -> None:  # fmt: skip
+def log_softmax_rows(chunk, worker, x, y, edge, rows, n, step):
     """y[r] = x[r] − max − log Σ exp(x[r] − max)."""
     for r in range(chunk * step, min(rows, (chunk + 1) * step)):
         a, b = x + 4 * r * n, y + 4 * r * n
@@ -86,9 +83,7 @@ def log_softmax_rows(
 
 
 @kernel
-def cross_entropy_rows(
-    chunk: int, worker: int, x: int, target: int, y: int, losses: int, edge: int, rows: int, n: int, step: int
-) -> None:  # fmt: skip
+def cross_entropy_rows(chunk, worker, x, target, y, losses, edge, rows, n, step):
     """losses[r] = log Σ exp(x[r] − max) − (x[r, target[r]] − max), y the softmax."""
     for r in range(chunk * step, min(rows, (chunk + 1) * step)):
         a, b = x + 4 * r * n, y + 4 * r * n
@@ -99,9 +94,7 @@ def cross_entropy_rows(
 
 
 @kernel
-def cross_entropy_grad_rows(
-    chunk: int, worker: int, g: int, p: int, target: int, y: int, rows: int, n: int, step: int
-) -> None:  # fmt: skip
+def cross_entropy_grad_rows(chunk, worker, g, p, target, y, rows, n, step):
     """y[r, k] = (p[r, k] − [k = target[r]])·g[r]."""
     for r in range(chunk * step, min(rows, (chunk + 1) * step)):
         a, b, scale = p + 4 * r * n, y + 4 * r * n, get32(g, r)

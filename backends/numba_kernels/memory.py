@@ -1,11 +1,12 @@
 """A pool of aligned memory blocks behind NumPy arrays.
 
-Every large fresh array costs page faults (about 0.2 ms a megabyte: more than most kernels that fill it), so blocks are
-kept and handed out again. A block goes back when the last array that looks at it dies, and not before: its arrays
-hang on a small ``Lease`` object whose end returns the block.
+Every large fresh array costs page faults (about 0.2 ms a megabyte: more than most kernels that fill
+it), so blocks are kept and handed out again. A block goes back when the last array that looks at it
+dies, and not before: its arrays hang on a small ``Lease`` object whose end returns the block.
 
-Blocks come in size classes, eight to a doubling (at most 12.5 % is lost), start at multiples of 64 bytes
-(a vector register's width, a cache line) and are kept up to a limit. Small arrays are NumPy's own affair.
+Blocks come in size classes, eight to a doubling (at most 12.5 % is lost), start at multiples of 64
+bytes (a vector register's width, a cache line) and are kept up to a limit. Small arrays are NumPy's
+own affair.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class Pool:
             with self._lock:
                 self._in_use -= size
             raise MemoryError(
-                f"cannot allocate {size:,} bytes; arrays of this process hold {self._in_use:,} bytes"
+                f"cannot allocate {size:,} bytes; arrays in use hold {self._in_use:,}"
             ) from error
 
     def give_back(self, block: Any) -> None:
@@ -85,12 +86,13 @@ class Pool:
             self._pooled = 0
 
     def report(self) -> dict[str, Any]:
-        """Bytes ``in_use``, ``pooled`` (kept for later), ``peak`` in use, ``limit``; ``classes``: {size: free blocks}."""
+        """Bytes ``in_use``, ``pooled`` (kept for later), ``peak`` in use, ``limit``; ``classes``:
+        {size: free blocks}."""
         with self._lock:
             classes = {size: len(blocks) for size, blocks in sorted(self._free.items()) if blocks}
             return {
-                "in_use": self._in_use, "pooled": self._pooled, "peak": self._peak, "limit": self.limit,
-                "classes": classes,
+                "in_use": self._in_use, "pooled": self._pooled, "peak": self._peak,
+                "limit": self.limit, "classes": classes,
             }  # fmt: skip
 
     def reset_peak(self) -> None:

@@ -50,6 +50,7 @@ from .simd import (
     emit_load,
     emit_load_masked,
     emit_mask,
+    emit_prefetch,
     emit_select_gt,
     emit_splat,
     emit_store,
@@ -158,6 +159,14 @@ def _write_row(
             emit_store_masked(b, value, place, mask)
 
 
+def _prefetch(b: ir.IRBuilder, rows: list[ir.Value], nv: int) -> None:
+    """Ask for the cache lines of C before the sums are computed: a fresh output is in no cache, and a
+    store that has to wait for its line would stop the kernel."""
+    for row in rows:
+        for at in range(0, BYTES * nv, 64):
+            emit_prefetch(b, b.add(row, const(at)))
+
+
 def _rows_intrinsic(mr: int, nv: int) -> Any:
     @intrinsic
     def rows_tile(typingctx, a, a_rows, taps, n_taps, run, panel, c, c_rows, lanes, mode, bias):
@@ -166,6 +175,8 @@ def _rows_intrinsic(mr: int, nv: int) -> Any:
             mask = emit_mask(b, lanes)
             a_at = [b.add(a, emit_load(b, b.add(a_rows, const(8 * i)), I64)) for i in range(mr)]
             c_at = [b.add(c, emit_load(b, b.add(c_rows, const(8 * i)), I64)) for i in range(mr)]
+
+            _prefetch(b, c_at, nv)
 
             def read_bias():
                 return _read_tile(b, [bias], nv, mask) * mr

@@ -1,11 +1,13 @@
-"""Batch normalisation of float32 images, alone or with the residual sum and the ReLU that follow it.
+"""Batch normalisation of float32 images, alone or with the residual sum and the ReLU that follow
+it.
 
-Memory is seen as outer × channel × inner (``order.split``). With inner = 1 the channels are neighbours, a vector holds WIDTH of
-them and the work is cut into blocks of rows; otherwise every (outer, channel) plane is a run of its own.
-Sums are taken per block or plane: float32 over at most a few hundred terms a lane, the blocks then combined in float64, in
-order. Variances come from squares about the block's own mean, found first, while the block is in the cache (the sum of what
-remains then corrects the mean's rounding); blocks are combined by Chan, Golub and LeVeque's rule, so that a large
-mean costs no digits.
+Memory is seen as outer × channel × inner (``order.split``). With inner = 1 the channels are
+neighbours, a vector holds WIDTH of them and the work is cut into blocks of rows; otherwise every
+(outer, channel) plane is a run of its own. Sums are taken per block or plane: float32 over at most
+a few hundred terms a lane, the blocks then combined in float64, in order. Variances come from
+squares about the block's own mean, found first, while the block is in the cache (the sum of what
+remains then corrects the mean's rounding); blocks are combined by Chan, Golub and LeVeque's rule,
+so that a large mean costs no digits.
 """
 
 from __future__ import annotations
@@ -38,13 +40,12 @@ RELU, RESIDUAL = 1, 2
 
 
 # ---------------------------------------------------------------------------------------------
-# Statistics: partial[k] = (means (C,), sums of squares about them (C,)) of block or image k; means are
-# counted from the channel's first element, so that a mean far from 0 loses no digits between the blocks
+# Statistics: partial[k] = (means (C,), sums of squares about them (C,)) of block or image k; means
+# are counted from the channel's first element, so that a mean far from 0 loses no digits between
+# the blocks
 # ---------------------------------------------------------------------------------------------
 @kernel
-def stats_rows(
-    chunk: int, worker: int, x: int, partial: int, rows: int, channels: int, step: int
-) -> None:  # fmt: skip
+def stats_rows(chunk, worker, x, partial, rows, channels, step):
     """Channels innermost: block ``chunk`` of ``step`` rows."""
     first = chunk * step
     count = min(step, rows - first)
@@ -76,9 +77,7 @@ def stats_rows(
 
 
 @kernel
-def stats_planes(
-    chunk: int, worker: int, x: int, partial: int, planes: int, channels: int, inner: int, step: int
-) -> None:  # fmt: skip
+def stats_planes(chunk, worker, x, partial, planes, channels, inner, step):
     """``step`` planes of ``inner`` neighbours each."""
     zero, whole, tail = splat(f4(0)), inner // WIDTH * WIDTH, inner % WIDTH
     for plane in range(chunk * step, min(planes, (chunk + 1) * step)):
@@ -104,11 +103,9 @@ def stats_planes(
 
 
 @kernel
-def combine_stats(
-    chunk: int, worker: int, x: int, inner: int, partial: int, blocks: int, channels: int,
-    count: int, last: int, out: int,
-) -> None:  # fmt: skip
-    """out[0, c], out[1, c] = mean and variance over all blocks: ``count`` terms each, ``last`` in the last one."""
+def combine_stats(chunk, worker, x, inner, partial, blocks, channels, count, last, out):
+    """out[0, c], out[1, c] = mean and variance over all blocks: ``count`` terms each, ``last`` in
+    the last one."""
     total = (blocks - 1) * count + last
     for c in range(channels):
         mean = 0.0
@@ -129,10 +126,7 @@ def combine_stats(
 # Forward: y = (x − mean)·scale + bias [+ residual] [, not below 0]
 # ---------------------------------------------------------------------------------------------
 @kernel
-def apply_rows(
-    chunk: int, worker: int, x: int, y: int, residual: int, table: int,
-    rows: int, channels: int, step: int, options: int,
-) -> None:  # fmt: skip
+def apply_rows(chunk, worker, x, y, residual, table, rows, channels, step, options):
     """Channels innermost; table = (mean, scale, bias), each (C,)."""
     pitch, zero = 4 * channels, splat(f4(0))
     for row in range(chunk * step, min(rows, (chunk + 1) * step)):
@@ -148,10 +142,7 @@ def apply_rows(
 
 
 @kernel
-def apply_planes(
-    chunk: int, worker: int, x: int, y: int, residual: int, table: int,
-    planes: int, channels: int, inner: int, step: int, options: int,
-) -> None:  # fmt: skip
+def apply_planes(chunk, worker, x, y, residual, table, planes, channels, inner, step, options):
     """Runs of one channel."""
     zero = splat(f4(0))
     for plane in range(chunk * step, min(planes, (chunk + 1) * step)):
@@ -172,10 +163,7 @@ def apply_planes(
 # Backward, first pass: partial[k] = (Σ g, Σ g·(x − mean)), with g = gy where y > 0 after a ReLU
 # ---------------------------------------------------------------------------------------------
 @kernel
-def sums_rows(
-    chunk: int, worker: int, gy: int, x: int, y: int, g: int, mean: int, partial: int,
-    rows: int, channels: int, step: int, options: int,
-) -> None:  # fmt: skip
+def sums_rows(chunk, worker, gy, x, y, g, mean, partial, rows, channels, step, options):
     """Channels innermost. With RESIDUAL, g (the residual's gradient) is also written."""
     first = chunk * step
     count = min(step, rows - first)
@@ -199,10 +187,7 @@ def sums_rows(
 
 
 @kernel
-def sums_planes(
-    chunk: int, worker: int, gy: int, x: int, y: int, g: int, mean: int, partial: int,
-    planes: int, channels: int, inner: int, step: int, options: int,
-) -> None:  # fmt: skip
+def sums_planes(chunk, worker, gy, x, y, g, mean, partial, planes, channels, inner, step, options):
     """Runs of one channel."""
     zero = splat(f4(0))
     for plane in range(chunk * step, min(planes, (chunk + 1) * step)):
@@ -223,7 +208,7 @@ def sums_planes(
 
 
 @kernel
-def combine_sums(chunk: int, worker: int, partial: int, blocks: int, count: int, out: int) -> None:
+def combine_sums(chunk, worker, partial, blocks, count, out):
     """out[j] = Σ_k partial[k, j] in float64."""
     for j in range(count):
         put64(out, j, 0.0)
@@ -236,10 +221,7 @@ def combine_sums(chunk: int, worker: int, partial: int, blocks: int, count: int,
 # Backward, second pass: gx = a·g + b·(x − mean) + c
 # ---------------------------------------------------------------------------------------------
 @kernel
-def input_rows(
-    chunk: int, worker: int, gy: int, x: int, y: int, gx: int, table: int,
-    rows: int, channels: int, step: int, options: int,
-) -> None:  # fmt: skip
+def input_rows(chunk, worker, gy, x, y, gx, table, rows, channels, step, options):
     """Channels innermost; table = (mean, a, b, c), each (C,)."""
     pitch, zero = 4 * channels, splat(f4(0))
     for row in range(chunk * step, min(rows, (chunk + 1) * step)):
@@ -254,10 +236,7 @@ def input_rows(
 
 
 @kernel
-def input_planes(
-    chunk: int, worker: int, gy: int, x: int, y: int, gx: int, table: int,
-    planes: int, channels: int, inner: int, step: int, options: int,
-) -> None:  # fmt: skip
+def input_planes(chunk, worker, gy, x, y, gx, table, planes, channels, inner, step, options):
     """Runs of one channel."""
     zero = splat(f4(0))
     for plane in range(chunk * step, min(planes, (chunk + 1) * step)):
@@ -277,7 +256,8 @@ def input_planes(
 # Calling them
 # ---------------------------------------------------------------------------------------------
 class Walk:
-    """How an array's memory is cut into chunks: ``chunks`` of them, ``blocks`` partial sums of ``count`` terms."""
+    """How an array's memory is cut into chunks: ``chunks`` of them, ``blocks`` partial sums of
+    ``count`` terms."""
 
     def __init__(self, x: Any) -> None:
         axes = order(x.shape, x.strides, 4)
@@ -341,7 +321,7 @@ def stats(x: Any) -> tuple[Any, Any]:
 
 def forward(
     x: Any, mean: Any, var: Any, weight: Any, bias: Any, eps: float, residual: Any, relu: bool
-) -> Any:  # fmt: skip
+) -> Any:
     """(x − mean)·weight/σ + bias, then + residual (when given) and ReLU (when asked for)."""
     walk = Walk(x)
     y = walk.like()
@@ -353,15 +333,23 @@ def forward(
     where = 0 if other is None else address(other)
     options = RELU * relu + RESIDUAL * (other is not None)
     walk.run(
-        apply_rows, apply_planes, address(walk.x), address(y), where, address(table), *walk.sizes, options
+        apply_rows,
+        apply_planes,
+        address(walk.x),
+        address(y),
+        where,
+        address(table),
+        *walk.sizes,
+        options,
     )
     return y
 
 
 def backward(
     gy: Any, x: Any, y: Any, mean: Any, var: Any, weight: Any, eps: float, residual: bool
-) -> tuple[Any, Any, Any, Any]:  # fmt: skip
-    """(gx, gweight, gbias, gresidual or None) for ``forward``; y is its result when it ended in a ReLU, else None."""
+) -> tuple[Any, Any, Any, Any]:
+    """(gx, gweight, gbias, gresidual or None) for ``forward``; y is its result when it ended in a
+    ReLU, else None."""
     walk = Walk(x)
     gy, x = walk.aligned(gy), walk.x
     y_place = 0 if y is None else address(y := walk.aligned(y))

@@ -1,8 +1,8 @@
 """Optimiser steps on all parameters in one launch.
 
-A table holds, one row a parameter, its addresses and size and the number of its first chunk; a chunk finds its row by
-walking down the table. Coefficients are passed as a float64 array. The arithmetic is the reference's, in the
-parameter's dtype, operation by operation.
+A table holds, one row a parameter, its addresses and size and the number of its first chunk; a
+chunk finds its row by walking down the table. Coefficients are passed as a float64 array. The
+arithmetic is the reference's, in the parameter's dtype, operation by operation.
 """
 
 from __future__ import annotations
@@ -36,11 +36,12 @@ def _row(table: int, rows: int, chunk: int) -> Any:
 
 @cache
 def sgd_kernel(dtype: str, momentum: bool) -> Kernel:
-    """p −= lr·d, d = g + wd·p or, with momentum, what ``sgd_step`` says; options: nesterov + 2·first."""
+    """p −= lr·d, d = g + wd·p or, with momentum, what ``sgd_step`` says; options: nesterov +
+    2·first."""
     get, put, size = _FLOATS[dtype]
     number = np.dtype(dtype).type
 
-    def run(chunk: int, worker: int, table: int, rows: int, coefficients: int, options: int) -> None:
+    def run(chunk, worker, table, rows, coefficients, options):
         row = _row(table, rows, chunk)
         start = (chunk - entry(table, row)) * CHUNK
         count = min(CHUNK, entry(table, row + 1) - start)
@@ -66,7 +67,7 @@ def adam_kernel(dtype: str) -> Kernel:
     get, put, size = _FLOATS[dtype]
     number = np.dtype(dtype).type
 
-    def run(chunk: int, worker: int, table: int, rows: int, coefficients: int) -> None:
+    def run(chunk, worker, table, rows, coefficients):
         row = _row(table, rows, chunk)
         start = (chunk - entry(table, row)) * CHUNK
         count = min(CHUNK, entry(table, row + 1) - start)
@@ -92,7 +93,8 @@ def adam_kernel(dtype: str) -> Kernel:
 
 
 def gather(lists: Sequence[Arrays]) -> tuple[dict[str, list[tuple[Any, ...]]], list[int]]:
-    """Parameters by dtype as rows (p, g, …) that can be walked together, and the positions of the others.
+    """Parameters by dtype as rows (p, g, …) that can be walked together, and the positions of the
+    others.
 
     A gradient in another memory order than its parameter is copied into its order.
     """
@@ -115,7 +117,9 @@ def gather(lists: Sequence[Arrays]) -> tuple[dict[str, list[tuple[Any, ...]]], l
     return {name: rows for name, rows in found.items() if rows}, others
 
 
-def launch(kernel: Kernel, rows: list[tuple[Any, ...]], coefficients: list[float], *options: int) -> None:
+def launch(
+    kernel: Kernel, rows: list[tuple[Any, ...]], coefficients: list[float], *options: int
+) -> None:
     """Run a step's kernel over the rows of one dtype."""
     numbers, chunks = [], 0
     fill = [0] * (COLUMNS - 2 - len(rows[0]))
@@ -129,9 +133,16 @@ def launch(kernel: Kernel, rows: list[tuple[Any, ...]], coefficients: list[float
 
 
 def sgd_step(
-    params: Arrays, grads: Arrays, momenta: Arrays | None, lr: float,
-    momentum: float, dampening: float, weight_decay: float, nesterov: bool, first: bool,
-) -> list[int]:  # fmt: skip
+    params: Arrays,
+    grads: Arrays,
+    momenta: Arrays | None,
+    lr: float,
+    momentum: float,
+    dampening: float,
+    weight_decay: float,
+    nesterov: bool,
+    first: bool,
+) -> list[int]:
     """The reference's ``sgd_step``; returns the positions of the parameters left to it."""
     groups, others = gather([params, grads] + ([] if momenta is None else [momenta]))
     for dtype, rows in groups.items():
@@ -141,9 +152,17 @@ def sgd_step(
 
 
 def adam_step(
-    params: Arrays, grads: Arrays, m: Arrays, v: Arrays,
-    lr: float, betas: tuple[float, float], eps: float, weight_decay: float, decoupled: bool, step: int,
-) -> list[int]:  # fmt: skip
+    params: Arrays,
+    grads: Arrays,
+    m: Arrays,
+    v: Arrays,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    decoupled: bool,
+    step: int,
+) -> list[int]:
     """The reference's ``adam_step``; returns the positions of the parameters left to it."""
     beta1, beta2 = betas
     groups, others = gather([params, grads, m, v])

@@ -1,8 +1,8 @@
 """Memory orders: how a dense array of any axis order is walked as one flat buffer.
 
-An array is dense when its elements fill one run of memory, whatever the order of its axes: a batch of images may be
-stored as N, H, W, C behind the shape (N, C, H, W). Its order is the tuple of its axes of more than one element from
-the outermost in memory to the innermost.
+An array is dense when its elements fill one run of memory, whatever the order of its axes: a batch
+of images may be stored as N, H, W, C behind the shape (N, C, H, W). Its order is the tuple of its
+axes of more than one element from the outermost in memory to the innermost.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ def split(shape: Shape, axes: Order, axis: int) -> tuple[int, int, int]:
     if shape[axis] == 1:
         return 1, 1, math.prod(shape)
     at = axes.index(axis)
-    return (
-        math.prod(shape[i] for i in axes[:at]), shape[axis], math.prod(shape[i] for i in axes[at + 1 :]),
-    )  # fmt: skip
+    outer = math.prod(shape[i] for i in axes[:at])
+    return outer, shape[axis], math.prod(shape[i] for i in axes[at + 1 :])
 
 
 @lru_cache(4096)
 def varying_axis(shape: Shape, other: Shape) -> int | None:
-    """The one axis of ``shape`` along which ``other`` (broadcast to it) varies; −1 for none, None for several.
+    """The one axis of ``shape`` along which ``other`` (broadcast to it) varies; −1 for none, None
+    for several.
 
     None also when ``other`` does not broadcast to exactly ``shape``.
     """

@@ -1,9 +1,11 @@
-"""exp, log, tanh, sigmoid and erf of one float32, in additions, multiplications, selections and bit shifts only.
+"""exp, log, tanh, sigmoid and erf of one float32, in additions, multiplications, selections and bit
+shifts only.
 
-LLVM turns loops over them into vector code. Each is a polynomial on a short interval (minimax fits, by Lawson's iteration
-in float64) and exact steps that lead there. Largest error against float64, in units in the last place (ulp) of the
-true value, over a dense sweep of all magnitudes (tests/test_numba_runtime.py measures it again):
-exp 1.1, log 0.9, tanh 1.4, sigmoid 2.4, erf 1.2. NaN stays NaN, infinities give the limits.
+LLVM turns loops over them into vector code. Each is a polynomial on a short interval (minimax fits,
+by Lawson's iteration in float64) and exact steps that lead there. Largest error against float64, in
+units in the last place (ulp) of the true value, over a dense sweep of all magnitudes
+(tests/test_numba_runtime.py measures it again): exp 1.1, log 0.9, tanh 1.4, sigmoid 2.4, erf 1.2.
+NaN stays NaN, infinities give the limits.
 """
 
 from __future__ import annotations
@@ -87,7 +89,8 @@ _S0, _S1, _S2, _S3, _S4, _S5, _S6 = (f4(v) for v in (
     0.12837916591376763, -0.37612627136085214, 0.11283600177661739, -0.02685444465215539,
     0.005189535456001515, -0.0008020842320010071, 7.889123008028077e-05))  # fmt: skip
 _L0, _L1, _L2, _L3, _L4, _L5, _L6 = (f4(v) for v in (
-    0.00034152287, 1.12708919, 0.63814483, 0.10310676, -0.02183806, 0.00294766, -0.00018637921))  # fmt: skip
+    0.00034152287, 1.12708919, 0.63814483, 0.10310676,
+    -0.02183806, 0.00294766, -0.00018637921))  # fmt: skip
 
 
 @device(fastmath={"contract"}, inline=True)
@@ -105,13 +108,14 @@ def erf32(x: Any) -> Any:
 
 _G0, _G1, _G2, _G3, _G4, _G5, _G6, _G7 = (f4(v) for v in (
     0.3333331672572615, -0.2500081040386964, 0.20002286285511464, -0.16624554093716723,
-    0.1418119170672677, -0.13128754087405808, 0.12881648884135538, -0.07859615153090668))  # fmt: skip
+    0.1418119170672677, -0.13128754087405808,
+    0.12881648884135538, -0.07859615153090668))  # fmt: skip
 _NAN, _INF = f4(np.nan), f4(np.inf)
 
 
 @device(fastmath={"contract"}, inline=True)
 def log32(x: Any) -> Any:
-    """e·ln 2 + log(1 + f), x = 2ᵉ·(1 + f) with 1 + f in [√½, √2): log(1 + f) = f − f²/2 + f³·q(f)."""
+    """e·ln 2 + log(1 + f), x = 2ᵉ·(1 + f), √½ ≤ 1 + f < √2; log(1 + f) = f − f²/2 + f³·q(f)."""
     scaled = x * f4(2.0**23) if x < _TINY else x
     offset = f4(-23) if x < _TINY else f4(0)
     shifted = i4(bits_of(scaled) - i4(0x3F3504F3))  # counted from √½

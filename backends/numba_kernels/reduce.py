@@ -1,8 +1,9 @@
 """Sums of large float32 arrays over any axes that leave one run of axes in memory.
 
-Memory is seen as outer × kept × inner: everything (kept = 1), the trailing axes (outer = 1), the leading ones (inner = 1), or a
-bias gradient's N, H, W around the channels. Blocks of fixed size are summed in float32 by vectors, and the blocks'
-sums in float64 in order: the bits do not depend on the number of threads, the error hardly on the number of terms.
+Memory is seen as outer × kept × inner: everything (kept = 1), the trailing axes (outer = 1), the
+leading ones (inner = 1), or a bias gradient's N, H, W around the channels. Blocks of fixed size are
+summed in float32 by vectors, and the blocks' sums in float64 in order: the bits do not depend on
+the number of threads, the error hardly on the number of terms.
 """
 
 from __future__ import annotations
@@ -50,21 +51,21 @@ def _run_sum(x: int, count: int) -> float:
 
 
 @kernel
-def sum_runs(chunk: int, worker: int, x: int, partial: int, runs: int, inner: int, step: int) -> None:
+def sum_runs(chunk, worker, x, partial, runs, inner, step):
     """partial[r] = Σ x[r, :] for ``step`` runs a chunk, in float64."""
     for r in range(chunk * step, min(runs, (chunk + 1) * step)):
         put64(partial, r, _run_sum(x + 4 * r * inner, inner))
 
 
 @kernel
-def sum_all(chunk: int, worker: int, x: int, partial: int, count: int) -> None:
+def sum_all(chunk, worker, x, partial, count):
     """partial[chunk] = Σ of its block of BLOCK elements."""
     start = chunk * BLOCK
     put64(partial, chunk, _run_sum(x + 4 * start, min(BLOCK, count - start)))
 
 
 @kernel
-def sum_rows(chunk: int, worker: int, x: int, partial: int, rows: int, kept: int, step: int) -> None:
+def sum_rows(chunk, worker, x, partial, rows, kept, step):
     """partial[chunk, :] = Σ of its ``step`` rows."""
     first = chunk * step
     count, pitch = min(step, rows - first), 4 * kept
@@ -89,7 +90,9 @@ def plan(shape: Shape, strides: Shape, axes: Shape) -> tuple[int, int, int, Orde
     at = found.index(kept[0]) if kept else 0
     if found[at : at + len(kept)] != kept:
         return None
-    sizes = [math.prod(shape[i] for i in part) for part in (found[:at], kept, found[at + len(kept) :])]
+    sizes = [
+        math.prod(shape[i] for i in part) for part in (found[:at], kept, found[at + len(kept) :])
+    ]
     return sizes[0], sizes[1], sizes[2], kept
 
 
@@ -117,7 +120,9 @@ def sum_axes(x: Any, axes: Shape, keepdims: bool) -> Any:
     shape = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
     y = empty(shape, f4, dense_strides(shape, kept_axes, 4))
     flat = partial.sum(axis=0, dtype=np.float64)
-    y.transpose(*kept_axes, *(i for i in range(x.ndim) if i not in kept_axes)).reshape(-1)[...] = flat
+    y.transpose(*kept_axes, *(i for i in range(x.ndim) if i not in kept_axes)).reshape(-1)[...] = (
+        flat
+    )
     if keepdims:
         return y
     return y.reshape([n for i, n in enumerate(x.shape) if i not in axes])

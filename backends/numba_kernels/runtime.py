@@ -1,7 +1,8 @@
 """How kernels are written, compiled, kept and started.
 
-A kernel is an ordinary Python function whose arguments are all int64: first the number of a chunk of work and the number
-of the worker that does it, then addresses and sizes. It is compiled once, on first use (or loaded from the cache).
+A kernel is an ordinary Python function whose arguments are all int64: first the number of a chunk
+of work and the number of the worker that does it, then addresses and sizes. It is compiled once, on
+first use (or loaded from the cache).
 
     @kernel
     def scale(chunk, worker, x, y, n):              # y = 2·x
@@ -13,13 +14,15 @@ of the worker that does it, then addresses and sizes. It is compiled once, on fi
     scale(chunks, address(x), address(y), x.size)          # chunks 0 … chunks−1, on all threads
     scale.serial(chunks, address(x), address(y), x.size)   # on this thread
 
-All kernels share the one parallel loop below, so that each costs a single small compilation. A chunk is the unit of
-work: what it computes depends on its number alone, never on how many threads there are, so a sum that keeps one partial
-result a chunk and adds them in order has the same bits for every number of threads. Each worker starts on its own
-run of neighbouring chunks (which stay in its cache from one kernel to the next) and then helps the others.
+All kernels share the one parallel loop below, so that each costs a single small compilation. A
+chunk is the unit of work: what it computes depends on its number alone, never on how many threads
+there are, so a sum that keeps one partial result a chunk and adds them in order has the same bits
+for every number of threads. Each worker starts on its own run of neighbouring chunks (which stay in
+its cache from one kernel to the next) and then helps the others.
 
-The worker's number, 0 … threads−1, is for scratch memory. Kernels hold the interpreter lock: two Python threads never
-run kernels at once, which the simplest of Numba's thread layers could not bear. They must not raise.
+The worker's number, 0 … threads−1, is for scratch memory. Kernels hold the interpreter lock: two
+Python threads never run kernels at once, which the simplest of Numba's thread layers could not
+bear. They must not raise.
 """
 
 from __future__ import annotations
@@ -46,7 +49,9 @@ __all__ = [
 ]  # fmt: skip
 
 if config.DISABLE_JIT:
-    raise ImportError("NUMBA_DISABLE_JIT is set, and the kernels work on addresses, which only compiled code can")
+    raise ImportError(
+        "NUMBA_DISABLE_JIT is set, and the kernels work on addresses, which only compiled code can"
+    )
 
 MAX_ARGUMENTS = 32
 LINE = 64  # bytes of a cache line
@@ -68,11 +73,16 @@ def _pointer(typing_context: Any, where: Any) -> Any:
 
 
 def device(
-    function: Callable[..., Any] | None = None, /, *, fastmath: bool | set[str] = False, inline: bool = False
-) -> Any:  # fmt: skip
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    fastmath: bool | set[str] = False,
+    inline: bool = False,
+) -> Any:
     """Decorator of a helper that kernels call: compiled into them, not on its own.
 
-    ``inline`` insists on it, for functions of one element: a loop with a call in it does not become vector code.
+    ``inline`` insists on it, for functions of one element: a loop with a call in it does not become
+    vector code.
     """
     if function is None:
         return lambda f: device(f, fastmath=fastmath, inline=inline)
@@ -153,7 +163,9 @@ def _run_serial(entry: int, arity: int, table: int, chunks: int) -> None:
         _call(entry, arity, table, chunk, 0)
 
 
-def _run_parallel(entry: int, arity: int, table: int, chunks: int, workers: int, counters: int) -> None:
+def _run_parallel(
+    entry: int, arity: int, table: int, chunks: int, workers: int, counters: int
+) -> None:
     for worker in range(workers):
         i64(counters + worker * LINE, 1)[0] = chunks * worker // workers
     for worker in prange(workers):
@@ -217,7 +229,9 @@ class Kernel:
         self.__doc__ = function.__doc__
         self.arity = function.__code__.co_argcount - 2
         if self.arity < 0 or self.arity > MAX_ARGUMENTS:
-            raise TypeError(f"kernel {name}: expected (chunk, worker) and at most {MAX_ARGUMENTS} arguments")
+            raise TypeError(
+                f"kernel {name}: expected (chunk, worker) and at most {MAX_ARGUMENTS} arguments"
+            )
         self._pack = struct.Struct(f"{self.arity}q").pack_into
         self._entry = 0
         self._dispatcher: Any = None
@@ -226,7 +240,9 @@ class Kernel:
         """Compile or load now; returns the address of the machine code."""
         with _lock:
             if not self._entry:
-                self._dispatcher = _compiled(self._function, self.name, self.arity + 2, **self._options)
+                self._dispatcher = _compiled(
+                    self._function, self.name, self.arity + 2, **self._options
+                )
                 (result,) = self._dispatcher.overloads.values()
                 name = result.fndesc.llvm_cfunc_wrapper_name
                 self._entry = result.library.get_pointer_to_function(name)
@@ -261,12 +277,15 @@ _names: dict[str, str] = {}
 @overload
 def kernel(function: Callable[..., Any], /) -> Kernel: ...
 @overload
-def kernel(*, name: str = ..., fastmath: bool | set[str] = ...) -> Callable[[Callable[..., Any]], Kernel]: ...
+def kernel(
+    *, name: str = ..., fastmath: bool | set[str] = ...
+) -> Callable[[Callable[..., Any]], Kernel]: ...
 def kernel(function: Any = None, /, *, name: str = "", fastmath: bool | set[str] = False) -> Any:
     """Decorator that makes a Kernel of a function of int64 arguments (see the top of this file).
 
-    ``name`` is needed when one definition is used several times (closures over a dtype): cached machine code is found
-    by name. ``fastmath`` is Numba's; True also assumes that no NaN occurs, so prefer a set of flags.
+    ``name`` is needed when one definition is used several times (closures over a dtype): cached
+    machine code is found by name. ``fastmath`` is Numba's; True also assumes that no NaN occurs, so
+    prefer a set of flags.
     """
     if function is None:
         return lambda f: kernel_of(f, name or f.__name__, fastmath)
@@ -285,7 +304,9 @@ def kernel_of(function: Callable[..., Any], name: str, fastmath: bool | set[str]
 # ---------------------------------------------------------------------------------------------
 # Outside kernels
 # ---------------------------------------------------------------------------------------------
-_DATA_FIELD = object.__basicsize__  # of NumPy's array object: its binary interface puts the data pointer first
+_DATA_FIELD = (
+    object.__basicsize__
+)  # of NumPy's array object: its binary interface puts the data pointer first
 
 
 def address(a: Any) -> int:

@@ -12,6 +12,7 @@ the shapes. Alignment is not required, only faster.
 
 Functions inside kernels (v, a, b, c vectors; x scalar; p address; n count of lanes):
     load(p)  store(p, v)  load_part(p, n)  store_part(p, v, n)   only the first n lanes are touched
+    prefetch(p)                    start to bring the cache line at p, which will be written
     splat(x)  a + b  a - b  a * b  a / b  fma(a, b, c) = a·b + c  -> one rounding
     vmax(a, b) = a > b ? a : b     (b when either is NaN, so vmax(0, x) is a ReLU that keeps NaN)
     vmin(a, b) = a < b ? a : b     vsqrt(a)   select_gt(a, b, u, v) = a > b ? u : v, lane by lane
@@ -132,6 +133,15 @@ def emit_select_gt(b: ir.IRBuilder, x: ir.Value, y: ir.Value, u: ir.Value, v: ir
     return b.select(b.fcmp_ordered(">", x, y), u, v)
 
 
+def emit_prefetch(b: ir.IRBuilder, address: ir.Value) -> None:
+    """Ask for the cache line at an address that will be written soon."""
+    pointer = I8.as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [pointer, I32, I32, I32])
+    fetch = cgutils.get_or_insert_function(b.module, kind, "llvm.prefetch.p0")
+    to_write, keep, data = (ir.Constant(I32, value) for value in (1, 3, 1))
+    b.call(fetch, [b.inttoptr(address, pointer), to_write, keep, data])
+
+
 # -- the functions that kernels call --------------------------------------------------------------
 
 
@@ -150,6 +160,15 @@ def store(typingctx: Any, address: Any, v: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(types.int64, f32xN), generate
+
+
+@intrinsic
+def prefetch(typingctx: Any, address: Any) -> Any:
+    def generate(context: Any, b: Any, signature: Any, args: Any) -> Any:
+        emit_prefetch(b, args[0])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate
 
 
 @intrinsic

@@ -1,8 +1,9 @@
 """How many threads kernels use, and what else in the process must know.
 
-Count: ``TINYGRAD_CNN_NUM_THREADS`` > ``NUMBA_NUM_THREADS`` > ``threads`` in the settings file > the processors this process
-may use (affinity and container quota). One pool only: NumPy's BLAS is set to one thread while kernels use the pool, since
-two pools that wait actively for work take each other's processors.
+Count: ``TINYGRAD_CNN_NUM_THREADS`` > ``NUMBA_NUM_THREADS`` > ``threads`` in the settings file > the
+processors this process may use (affinity and container quota). One pool only: NumPy's BLAS is set
+to one thread while kernels use the pool, since two pools that wait actively for work take each
+other's processors.
 """
 
 from __future__ import annotations
@@ -21,9 +22,13 @@ from tinygrad_cnn.backend import settings
 
 MAX_THREADS = 256
 _SETTERS = (
-    "scipy_openblas_set_num_threads64_", "scipy_openblas_set_num_threads", "openblas_set_num_threads64_",
-    "openblas_set_num_threads", "MKL_Set_Num_Threads", "bli_thread_set_num_threads",
-)  # fmt: skip
+    "scipy_openblas_set_num_threads64_",
+    "scipy_openblas_set_num_threads",
+    "openblas_set_num_threads64_",
+    "openblas_set_num_threads",
+    "MKL_Set_Num_Threads",
+    "bli_thread_set_num_threads",
+)
 
 
 def _quota(root: Path = Path("/sys/fs/cgroup")) -> float:
@@ -40,8 +45,11 @@ def _quota(root: Path = Path("/sys/fs/cgroup")) -> float:
 
 
 def available_processors() -> int:
-    """Processors this process may use: the smaller of its affinity and its container's quota, at least 1."""
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Processors this process may use: the smaller of its affinity and its container's quota, at
+    least 1."""
+    affinity = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     return max(1, math.ceil(min(affinity, _quota())))
 
 
@@ -51,7 +59,9 @@ def _checked(value: object, source: str) -> int:
     except ValueError:
         count = 0
     if not 1 <= count <= MAX_THREADS:
-        raise ValueError(f"{source}: expected a number of threads from 1 to {MAX_THREADS}, received {value!r}")
+        raise ValueError(
+            f"{source}: expected a number of threads from 1 to {MAX_THREADS}, received {value!r}"
+        )
     return count
 
 
@@ -61,7 +71,11 @@ def wanted_count() -> int:
         if os.environ.get(name):
             return _checked(os.environ[name], name)
     chosen = settings().get("threads")
-    return _checked(chosen, "threads") if chosen is not None else min(available_processors(), MAX_THREADS)
+    return (
+        _checked(chosen, "threads")
+        if chosen is not None
+        else min(available_processors(), MAX_THREADS)
+    )
 
 
 class ThreadState:
@@ -85,10 +99,12 @@ if hasattr(os, "register_at_fork"):
 
 
 def set_num_threads(count: int) -> None:
-    """Use ``count`` threads in every kernel of this process from now on; results do not depend on it.
+    """Use ``count`` threads in every kernel of this process from now on; results do not depend on
+    it.
 
-    The pool has as many threads as there are processors (or as were asked for before its first use); asking for more
-    later is allowed and adds none. In a forked child kernels stay on the calling thread. Raises ValueError below 1.
+    The pool has as many threads as there are processors (or as were asked for before its first
+    use); asking for more later is allowed and adds none. In a forked child kernels stay on the
+    calling thread. Raises ValueError below 1.
     """
     checked = _checked(count, "set_num_threads")
     state.count = 1 if state.serial_only else checked
@@ -119,7 +135,7 @@ _setters: list[object] | None = None
 
 
 def set_blas_threads(count: int) -> bool:
-    """Let NumPy's BLAS use ``count`` threads; False when its library is not one that can be told."""
+    """Let NumPy's BLAS use ``count`` threads; False when it cannot be told."""
     global _setters
     if _setters is None:
         _setters = _blas_setters()

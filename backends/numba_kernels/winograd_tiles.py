@@ -23,7 +23,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from .runtime import device
-from .simd import BYTES, fma, load, splat, store, vmax
+from .simd import BYTES, fma, load, prefetch, splat, store, vmax
 
 _F = np.float32
 
@@ -135,6 +135,9 @@ def _finish(place, value, old, bias, relu):
 def output_tile_4(source, step, channels, work, target, row, pixel, old, bias, relu):
     """The 4 × 4 pixels at ``target`` = Aᵀ M A (+ old values) (+ bias), for M at source[6i + j]."""
     for c in range(0, 4 * channels, BYTES):
+        for i in range(4):
+            for j in range(4):
+                prefetch(target + i * row + j * pixel + c)
         for j in range(6):
             p, q = source + j * step + c, work + j * BYTES
             t = _output_4(load(p), load(p + 6 * step), load(p + 12 * step), load(p + 18 * step),

@@ -13,7 +13,7 @@ from .module import Module
 
 
 class _Activation(Module):
-    """Calls ``function`` with the attributes named in ``shown``, which are also what ``repr`` shows.
+    """Calls ``function`` with the attributes named in ``shown``, which ``repr`` shows as well.
 
     With ``inplace=True`` the input is overwritten with the result.
     """
@@ -153,7 +153,7 @@ class Hardtanh(_Activation):
 
 
 class PReLU(Module):
-    """x where x ≥ 0, else w·x with a learned slope w (one, or one a channel), which starts at ``init``."""
+    """x where x ≥ 0, else w·x with a learned slope w: one, or one a channel; starts at ``init``."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What happens around ``Module.forward`` besides the forward itself: hooks, anomaly paths, error paths."""
+"""What happens around ``Module.forward``: hooks, and the path of a layer in errors and reports."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Symbolic:
 
 
 class _Running(threading.local):
-    """The modules being called in this thread; kept only while hooks or anomaly detection are on."""
+    """The modules being called in this thread that have hooks, or all when hunting anomalies."""
 
     def __init__(self) -> None:
         self.modules: list[Module] = []
@@ -119,15 +119,15 @@ class _BackwardWatch:
                 changed = changed if isinstance(changed, tuple) else (changed,)
                 if len(changed) != len(grad_input):
                     raise ValueError(
-                        f"a backward hook of {type(self.module).__name__} must return {len(grad_input)} "
-                        f"gradients, received {len(changed)}"
+                        f"a backward hook of {type(self.module).__name__} must return "
+                        f"{len(grad_input)} gradients, received {len(changed)}"
                     )
                 grad_input = changed
         return grad_input
 
 
 class _Pass(Function):
-    """The identity on several tensors; ``see(grads)`` looks at (and may replace) their gradients."""
+    """The identity on several tensors; ``see(grads)`` returns the gradients to pass on."""
 
     @staticmethod
     def forward(ctx: Any, *args: Any) -> tuple[Tensor, ...]:

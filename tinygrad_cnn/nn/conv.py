@@ -67,7 +67,8 @@ class _ConvNd(Module):
 
     def extra_repr(self) -> str:
         shown = [
-            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
+            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, "
+            f"stride={self.stride}"
         ]
         if self.padding != (0,) * self.dims:
             shown.append(f"padding={self.padding}")
@@ -117,7 +118,7 @@ class _Conv(_ConvNd):
 
 
 class Conv1d(_Conv):
-    """Cross-correlation of x (N, C, L) with weight (O, C/groups, I); see ``functional.conv1d``.
+    """Cross-correlation of x (N, C, L) with weight (O, C/groups, I).
 
     ``padding`` is a number of cells, "valid" or "same" (TensorFlow's rule: ceil(L/stride) outputs);
     ``padding_mode`` says what the cells hold: zeros, reflect, replicate or circular.
@@ -128,7 +129,7 @@ class Conv1d(_Conv):
 
 
 class Conv2d(_Conv):
-    """Cross-correlation of x (N, C, H, W) with weight (O, C/groups, I, J); see ``functional.conv2d``.
+    """Cross-correlation of x (N, C, H, W) with weight (O, C/groups, I, J).
 
     ``padding`` is a number of cells an axis, "valid" or "same" (TensorFlow's rule: ceil(H/stride)
     outputs); ``padding_mode`` says what the cells hold: zeros, reflect, replicate or circular.
@@ -139,7 +140,7 @@ class Conv2d(_Conv):
 
 
 class Conv3d(_Conv):
-    """Cross-correlation of x (N, C, D, H, W) with weight (O, C/groups, …); options as ``Conv2d``."""
+    """Cross-correlation of x (N, C, D, H, W) with weight (O, C/groups, …), like ``Conv2d``."""
 
     dims = 3
     function = F.conv3d
@@ -152,7 +153,8 @@ class _ConvTranspose(_ConvNd):
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: Size, stride: Size = 1,
         padding: Size = 0, output_padding: Size = 0, groups: int = 1, bias: bool = True,
-        dilation: Size = 1, padding_mode: str = "zeros", dtype: Any = None, backend: str | None = None,
+        dilation: Size = 1, padding_mode: str = "zeros", dtype: Any = None,
+        backend: str | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         if padding_mode != "zeros" or isinstance(padding, str):
@@ -164,7 +166,7 @@ class _ConvTranspose(_ConvNd):
         )
 
     def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
-        """``output_size`` (the spatial sizes, or the whole shape) chooses the output padding of this call."""
+        """``output_size`` (spatial sizes, or the whole shape) sets this call's output padding."""
         extra = self.output_padding if output_size is None else self._extra(input, output_size)
         return type(self).function(
             input,
@@ -196,9 +198,9 @@ class _ConvTranspose(_ConvNd):
 
 
 class ConvTranspose1d(_ConvTranspose):
-    """The adjoint of Conv1d in its input: (n−1)·stride − 2·padding + dilation·(k−1) + output_padding + 1 outputs.
+    """The adjoint of Conv1d in its input, with weight (C, O/groups, I).
 
-    The weight is (C, O/groups, I).
+    It has (n−1)·stride − 2·padding + dilation·(k−1) + output_padding + 1 outputs.
     """
 
     dims = 1
@@ -206,14 +208,14 @@ class ConvTranspose1d(_ConvTranspose):
 
 
 class ConvTranspose2d(_ConvTranspose):
-    """The adjoint of Conv2d in its input, with weight (C, O/groups, I, J); sizes as ``ConvTranspose1d``."""
+    """The adjoint of Conv2d in its input, with weight (C, O/groups, I, J)."""
 
     dims = 2
     function = F.conv_transpose2d
 
 
 class ConvTranspose3d(_ConvTranspose):
-    """The adjoint of Conv3d in its input, with weight (C, O/groups, …); sizes as ``ConvTranspose1d``."""
+    """The adjoint of Conv3d in its input, with weight (C, O/groups, …)."""
 
     dims = 3
     function = F.conv_transpose3d

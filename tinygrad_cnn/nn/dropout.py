@@ -15,7 +15,7 @@ from .module import Module
 
 
 class _Dropout(Module):
-    """Zero with probability p and scale the rest by 1/(1 − p) in training; the identity in evaluation."""
+    """In training zero with probability p and scale the rest by 1/(1 − p); else the identity."""
 
     function: ClassVar[Callable[..., Tensor]]
 

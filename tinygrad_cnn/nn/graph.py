@@ -1,4 +1,4 @@
-"""Networks as graphs of calls: ``x = nn.Input(shape)``, call layers on it, ``nn.Model(inputs, outputs)``.
+"""Networks as graphs of calls: make an ``Input``, call layers on it, and build a ``Model``.
 
     x = nn.Input((3, 32, 32))                 shapes are written without the batch dimension
     y = nn.Conv2d(3, 8, 3, padding=1)(x)      a Node; y.shape == (8, 32, 32)
@@ -58,7 +58,7 @@ class Concatenate(Module):
 
 
 class _Call:
-    """One use of a layer (or, with layer None, an input). ``width``: how many results, None for a bare one."""
+    """One use of a layer (None: an input) with ``width`` results (None: one that is no tuple)."""
 
     def __init__(self, layer: Module | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.layer, self.args, self.kwargs, self.order = layer, args, kwargs, next(_order)
@@ -66,7 +66,7 @@ class _Call:
 
 
 class Node(Symbolic):
-    """A value of the graph: ``shape`` without the batch dimension, ``dtype``, and the call that makes it."""
+    """A value of the graph: ``shape`` without the batch, ``dtype``, and the call that makes it."""
 
     def __init__(
         self, call: _Call, index: int, shape: Shape, dtype: dtypes.DType, backend: str
@@ -181,7 +181,7 @@ def _zeros(batch: int, node: Node) -> Tensor:
 
 
 class _Step(NamedTuple):
-    """values[target …] = layer(*(values[i] for i in sources)); then values[i] = None for i in done."""
+    """values[target …] = layer(*values[sources]); then values[i] = None for i in done."""
 
     name: str
     sources: tuple[int, ...]
@@ -199,6 +199,15 @@ class Model(Module):
     called by their class and a number (``conv2d``, ``conv2d_1``, …) in the order in which they were
     first called.
 
+    >>> from tinygrad_cnn import nn
+    >>> x = nn.Input(4)
+    >>> model = nn.Model(x, nn.Linear(4, 4)(x) + x)
+    >>> model
+    Model(
+      (linear): Linear(in_features=4, out_features=4, bias=True)
+      (add): Add()
+    )
+
     Raises ValueError when an output needs an input that is not listed, or an input leads to no
     output.
     """
@@ -210,7 +219,7 @@ class Model(Module):
         self._compile(starts, _calls_between(starts, ends), ends)
 
     def _compile(self, starts: list[Node], calls: list[_Call], ends: list[Node]) -> None:
-        """Give every value (and constant argument) a slot, every layer a name, every call a step."""
+        """Give every value and constant a slot, every layer a name, every call a step."""
         slot = {node.place: i for i, node in enumerate(starts)}
         values: list[Any] = [None] * len(starts)  # before a run: the constants
         names: dict[Module, str] = {}
@@ -285,14 +294,15 @@ def _calls_between(starts: list[Node], ends: list[Node]) -> list[_Call]:
             continue
         if node.call.layer is None:
             raise ValueError(
-                f"Model: the graph is disconnected: the outputs need an input of shape {node.shape} "
-                "that is not among the inputs"
+                "Model: the graph is disconnected: the outputs need an input of shape "
+                f"{node.shape} that is not among the inputs"
             )
         calls.add(node.call)
         stack.extend(a for a in node.call.args if isinstance(a, Node))
     for i, node in enumerate(starts):
         if node.place not in used:
             raise ValueError(
-                f"Model: the graph is disconnected: no output depends on input {i} of shape {node.shape}"
+                f"Model: the graph is disconnected: no output depends on input {i} "
+                f"of shape {node.shape}"
             )
     return sorted(calls, key=operator.attrgetter("order"))

@@ -94,21 +94,22 @@ def zeros_(tensor: Tensor) -> Tensor:
 
 
 def eye_(tensor: Tensor) -> Tensor:
-    """The identity matrix, of any two sizes. Raises ValueError unless the tensor has 2 dimensions."""
+    """The identity matrix, of any two sizes. Raises ValueError unless there are 2 dimensions."""
     if tensor.ndim != 2:
         raise ValueError(f"eye_: expected 2 dimensions, received shape {tensor.shape}")
     return _fill_from_host(tensor, np.eye(tensor.shape[0], tensor.shape[1]))
 
 
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
-    """A convolution weight that passes its channels through: 1 at the kernel's centre where o = c in each group.
+    """A convolution weight that passes its channels through: in each group 1 at the centre, o = c.
 
     Raises ValueError unless there are 3 to 5 dimensions and ``groups`` divides the first.
     """
     shape = tensor.shape
     if tensor.ndim not in (3, 4, 5) or shape[0] % groups:
         raise ValueError(
-            f"dirac_: expected 3 to 5 dimensions, the first divisible by groups={groups}, received shape {shape}"
+            f"dirac_: expected 3 to 5 dimensions, the first divisible by groups={groups}, "
+            f"received shape {shape}"
         )
     values = np.zeros(shape)
     centre = tuple(size // 2 for size in shape[2:])
@@ -120,7 +121,7 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
 
 
 def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
-    """gain·Q with orthonormal rows or columns (whichever are fewer), the tensor seen as (size(0), rest).
+    """gain·Q with orthonormal rows or columns (whichever are fewer) of the (size(0), rest) matrix.
 
     Q is the QR factor of a normal matrix, with the signs of diag(R) divided out so that it is
     uniformly distributed. Source: Saxe, McClelland, Ganguli, "Exact solutions to the nonlinear
@@ -173,14 +174,17 @@ def _fan(tensor: Tensor, mode: str) -> int:
 def xavier_uniform_(
     tensor: Tensor, gain: float = 1.0, generator: Generator | None = None
 ) -> Tensor:
-    """Uniform on ±gain·sqrt(6 / (fan_in + fan_out)). Source: Glorot and Bengio, "Understanding the difficulty of
-    training deep feedforward neural networks", 2010."""
+    """Uniform on ±gain·sqrt(6 / (fan_in + fan_out)).
+
+    Source: Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural
+    networks", 2010.
+    """
     bound = gain * math.sqrt(6.0 / sum(fans(tensor)))
     return uniform_(tensor, -bound, bound, generator)
 
 
 def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
-    """Normal with standard deviation gain·sqrt(2 / (fan_in + fan_out)); source as ``xavier_uniform_``."""
+    """Normal with standard deviation gain·sqrt(2 / (fan_in + fan_out)), as ``xavier_uniform_``."""
     return normal_(tensor, 0.0, gain * math.sqrt(2.0 / sum(fans(tensor))), generator)
 
 
@@ -188,7 +192,10 @@ def kaiming_uniform_(
     tensor: Tensor, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu",
     generator: Generator | None = None,
 ) -> Tensor:  # fmt: skip
-    """Uniform on ±gain·sqrt(3 / fan). Source: He, Zhang, Ren, Sun, "Delving deep into rectifiers", 2015."""
+    """Uniform on ±gain·sqrt(3 / fan).
+
+    Source: He, Zhang, Ren, Sun, "Delving deep into rectifiers", 2015.
+    """
     bound = calculate_gain(nonlinearity, a) * math.sqrt(3.0 / _fan(tensor, mode))
     return uniform_(tensor, -bound, bound, generator)
 
@@ -204,7 +211,7 @@ def kaiming_normal_(
 
 
 def weight_and_bias_(weight: Tensor, bias: Tensor | None) -> None:
-    """The default of Linear and the convolutions: both uniform on ±1/sqrt(fan_in) (of ``weight``)."""
+    """The default of Linear and the convolutions: both uniform on ±1/sqrt(fan_in of ``weight``)."""
     if weight.array.size:
         kaiming_uniform_(weight, math.sqrt(5))
         if bias is not None:

@@ -19,7 +19,8 @@ class _Loss(Module):
         super().__init__()
         if reduction not in ("mean", "sum", "none"):
             raise ValueError(
-                f'{type(self).__name__}: reduction must be "mean", "sum" or "none", received {reduction!r}'
+                f'{type(self).__name__}: reduction must be "mean", "sum" or "none", '
+                f"received {reduction!r}"
             )
         self.reduction = reduction
 
@@ -62,7 +63,7 @@ class HuberLoss(_Loss):
 
 
 class KLDivLoss(_Loss):
-    """y·(log y − x) with x log-probabilities; also ``reduction="batchmean"``: the sum divided by N."""
+    """y·(log y − x) with x log-probabilities; ``reduction="batchmean"`` divides the sum by N."""
 
     def __init__(self, *, reduction: str = "mean", log_target: bool = False) -> None:
         super().__init__(reduction="mean" if reduction == "batchmean" else reduction)
@@ -73,7 +74,7 @@ class KLDivLoss(_Loss):
 
 
 class CrossEntropyLoss(_Loss):
-    """−log softmax(x)[y] of logits x (N, K, …) and classes y (N, …), or class probabilities (N, K, …).
+    """−log softmax(x)[y] of logits x (N, K, …) and classes y (N, …) or probabilities (N, K, …).
 
     ``weight`` (K) weighs the classes, ``ignore_index`` leaves out a class, ``label_smoothing`` ε
     mixes the target with the uniform distribution.
@@ -91,8 +92,8 @@ class CrossEntropyLoss(_Loss):
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return F.cross_entropy(
-            input, target, weight=self.weight, ignore_index=self.ignore_index, reduction=self.reduction,
-            label_smoothing=self.label_smoothing,
+            input, target, weight=self.weight, ignore_index=self.ignore_index,
+            reduction=self.reduction, label_smoothing=self.label_smoothing,
         )  # fmt: skip
 
 
@@ -132,7 +133,7 @@ class BCELoss(_Loss):
 
 
 class BCEWithLogitsLoss(_Loss):
-    """BCELoss of sigmoid(x), computed without overflow; ``pos_weight`` weighs the positive examples."""
+    """BCELoss of sigmoid(x) without overflow; ``pos_weight`` weighs the positive examples."""
 
     weight: Tensor | None
     pos_weight: Tensor | None

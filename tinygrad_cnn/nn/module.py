@@ -15,6 +15,7 @@ import numpy as np
 
 from .. import dtypes
 from ..backend import Backend, load_backend
+from ..deferred import fusing
 from ..tensor import RemovableHandle, Tensor, mode, tensor
 from . import calls
 from .calls import Hooks, Symbolic
@@ -40,7 +41,7 @@ class IncompatibleKeys(NamedTuple):
 
 
 class Module:
-    """Base class of layers and networks: assign parameters and modules as attributes, define ``forward``.
+    """Base class of layers and networks: assign parameters and modules, define ``forward``.
 
     >>> from tinygrad_cnn import nn
     >>> class Twice(nn.Module):
@@ -67,7 +68,9 @@ class Module:
             if self._hooks is None and mode.anomaly is None:
                 if args and isinstance(args[0], Symbolic):
                     return args[0].connect(self, args, kwargs)
-                return self.forward(*args, **kwargs)
+                if mode.fusing:
+                    return self.forward(*args, **kwargs)
+                return fusing(self.forward, args, kwargs)
             return calls.observed(self, args, kwargs)
         except (ValueError, TypeError, IndexError, RuntimeError) as error:
             calls.name_layer(self, error)
@@ -78,8 +81,9 @@ class Module:
         if isinstance(self.__dict__.get(name), Parameter):
             if value is not None and not isinstance(value, Parameter):
                 raise TypeError(
-                    f"{type(self).__name__}.{name} is a parameter: expected an nn.Parameter or None, "
-                    f"received {type(value).__name__}; write into it under no_grad() to change its values"
+                    f"{type(self).__name__}.{name} is a parameter: expected an nn.Parameter or "
+                    f"None, received {type(value).__name__}; to change its values write into it "
+                    "under no_grad()"
                 )
         object.__setattr__(self, name, value)
 
@@ -93,12 +97,13 @@ class Module:
         self._check_name(name)
         if param is not None and not isinstance(param, Parameter):
             raise TypeError(
-                f"parameter {name!r}: expected nn.Parameter or None, received {type(param).__name__}"
+                f"parameter {name!r}: expected nn.Parameter or None, "
+                f"received {type(param).__name__}"
             )
         setattr(self, name, param)
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
-        """Make ``tensor`` part of the state without being learned; ``persistent``: also of ``state_dict()``."""
+        """Make ``tensor`` part of the state that is not learned; ``persistent``: also saved."""
         self._check_name(name)
         if tensor is not None and not isinstance(tensor, Tensor):
             raise TypeError(
@@ -182,7 +187,8 @@ class Module:
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, Parameter]]:
         """(path, parameter), a shared one only at its first path."""
-        return self._named_members(_parameters, prefix, recurse, remove_duplicate)  # type: ignore[return-value]
+        found = self._named_members(_parameters, prefix, recurse, remove_duplicate)
+        return found  # type: ignore[return-value]
 
     def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
         """All parameters, each once: what an optimiser is given."""
@@ -199,20 +205,21 @@ class Module:
         return (b for _, b in self.named_buffers(recurse=recurse))
 
     def get_submodule(self, target: str) -> Module:
-        """The module at a path such as ``"features.3"``. Raises AttributeError where the path ends."""
+        """The module at a path such as ``"features.3"``. Raises AttributeError where it ends."""
         found: Module = self
         for name in target.split(".") if target else []:
             child = found.__dict__.get(name)
             if not isinstance(child, Module):
                 names = ", ".join(n for n, _ in found.named_children()) or "none"
                 raise AttributeError(
-                    f"{target!r}: {type(found).__name__} has no child {name!r}; its children: {names}"
+                    f"{target!r}: {type(found).__name__} has no child {name!r}; "
+                    f"its children: {names}"
                 )
             found = child
         return found
 
     def get_parameter(self, target: str) -> Parameter:
-        """The parameter at a path such as ``"fc.weight"``. Raises AttributeError when there is none."""
+        """The parameter at a path such as ``"fc.weight"``. Raises AttributeError where none is."""
         path, _, name = target.rpartition(".")
         found = self.get_submodule(path).__dict__.get(name)
         if not isinstance(found, Parameter):
@@ -285,7 +292,7 @@ class Module:
         """All floating-point state as float16."""
         return self.to(dtypes.float16)
 
-    # -- saved state ---------------------------------------------------------------------------------
+    # -- saved state -----------------------------------------------------------------------------
     def state_dict(self, *, prefix: str = "", keep_vars: bool = False) -> dict[str, Tensor]:
         """All parameters and persistent buffers by path; they share memory with the module.
 
@@ -307,11 +314,12 @@ class Module:
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True
     ) -> IncompatibleKeys:
-        """Copy values into the parameters and buffers of the same paths, keeping their dtype and backend.
+        """Copy values into the parameters and buffers of the same paths.
 
-        Values are tensors, NumPy arrays or anything NumPy can read. All keys and shapes are checked
-        first: raises RuntimeError listing every difference, and then nothing has been loaded. With
-        ``strict=False`` missing and unexpected keys are returned instead; shapes must still agree.
+        The parameters keep their dtype and backend. Values are tensors, NumPy arrays or anything
+        NumPy can read. All keys and shapes are checked first: raises RuntimeError listing every
+        difference, and then nothing has been loaded. With ``strict=False`` missing and unexpected
+        keys are returned instead; shapes must still agree.
         """
         own = self._state()
         missing = [name for name in own if name not in state_dict]
@@ -338,18 +346,18 @@ class Module:
             t._version_list()[0] += 1
         return IncompatibleKeys(missing, unexpected)
 
-    # -- hooks -----------------------------------------------------------------------------------------
+    # -- hooks -----------------------------------------------------------------------------------
     def _hook_table(self) -> Hooks:
         if self._hooks is None:
             self._hooks = Hooks()
         return self._hooks
 
     def register_forward_pre_hook(self, hook: Callable[[Any, Any], Any]) -> RemovableHandle:
-        """``hook(module, args)`` before ``forward``; what it returns (not None) replaces the arguments."""
+        """``hook(module, args)`` before ``forward``; what it returns replaces the arguments."""
         return RemovableHandle(self._hook_table().before, hook)
 
     def register_forward_hook(self, hook: Callable[[Any, Any, Any], Any]) -> RemovableHandle:
-        """``hook(module, args, output)`` after ``forward``; what it returns (not None) replaces the output."""
+        """``hook(module, args, output)`` after ``forward``; what it returns replaces the output."""
         return RemovableHandle(self._hook_table().after, hook)
 
     def register_full_backward_hook(self, hook: Callable[[Any, Any, Any], Any]) -> RemovableHandle:
@@ -360,7 +368,7 @@ class Module:
         """
         return RemovableHandle(self._hook_table().backward, hook)
 
-    # -- text --------------------------------------------------------------------------------------------
+    # -- text ------------------------------------------------------------------------------------
     def extra_repr(self) -> str:
         """The arguments shown by ``repr``; layers define it."""
         return ""

@@ -13,29 +13,48 @@ from .linear import new_parameter
 from .module import Module, Parameter
 
 
-class _RunningNorm(Module):
-    """What batch and instance norm share: scale and shift (C), and running statistics.
+class _Affine(Module):
+    """What all but local response norm share: a scale and a shift of the normalised values."""
+
+    weight: Parameter | None
+    bias: Parameter | None
+
+    def _setup(
+        self, shape: tuple[int, ...], weight: bool, bias: bool, dtype: Any, backend: str | None
+    ) -> None:
+        """Make the parameters; ``bias`` counts only with ``weight``."""
+        self.weight = new_parameter(*shape, dtype=dtype, backend=backend) if weight else None
+        self.bias = new_parameter(*shape, dtype=dtype, backend=backend) if weight and bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Set scale 1 and shift 0."""
+        if self.weight is not None:
+            init.ones_(self.weight)
+        if self.bias is not None:
+            init.zeros_(self.bias)
+
+
+class _RunningNorm(_Affine):
+    """What batch and instance norm share besides: statistics kept for evaluation.
 
     After each training batch: running ← (1 − momentum)·running + momentum·batch.
     ``num_batches_tracked`` counts them.
     """
 
     ranks: ClassVar[tuple[int, ...]]  # numbers of dimensions that an input may have
-    weight: Parameter | None
-    bias: Parameter | None
     running_mean: Tensor | None
     running_var: Tensor | None
     num_batches_tracked: Tensor | None
 
     def __init__(
         self, num_features: int, eps: float, momentum: float | None, affine: bool,
-        track_running_stats: bool, dtype: Any, backend: str | None,
+        track_running_stats: bool, dtype: Any, backend: str | None, bias: bool,
     ) -> None:  # fmt: skip
         super().__init__()
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
-        self.weight = new_parameter(num_features, dtype=dtype, backend=backend) if affine else None
-        self.bias = new_parameter(num_features, dtype=dtype, backend=backend) if affine else None
+        self._setup((num_features,), affine, bias, dtype, backend)
         shapes: dict[str, tuple[int, ...]] = {
             "running_mean": (num_features,),
             "running_var": (num_features,),
@@ -45,7 +64,7 @@ class _RunningNorm(Module):
             kind = (dtype or "float32") if shape else "int64"
             value = create.zeros(shape, dtype=kind, backend=backend)
             self.register_buffer(name, value if track_running_stats else None)
-        self.reset_parameters()
+        self.reset_running_stats()
 
     def reset_running_stats(self) -> None:
         """Forget the statistics: mean 0, variance 1, no batches."""
@@ -54,18 +73,12 @@ class _RunningNorm(Module):
             if buffer is not None:
                 init.constant_(buffer, value)
 
-    def reset_parameters(self) -> None:
-        """Set scale 1, shift 0 and forget the statistics."""
-        self.reset_running_stats()
-        if self.weight is not None and self.bias is not None:
-            init.ones_(self.weight)
-            init.zeros_(self.bias)
-
     def _check(self, input: Tensor) -> None:
         if input.ndim not in self.ranks:
             ranks = " or ".join(map(str, self.ranks))
             raise ValueError(
-                f"{type(self).__name__}: expected an input of {ranks} dimensions, received shape {input.shape}"
+                f"{type(self).__name__}: expected an input of {ranks} dimensions, "
+                f"received shape {input.shape}"
             )
 
     def _count(self) -> None:
@@ -77,7 +90,7 @@ class _RunningNorm(Module):
     def extra_repr(self) -> str:
         return (
             f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
-            f"track_running_stats={self.track_running_stats}"
+            f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}"
         )
 
 
@@ -90,10 +103,13 @@ class _BatchNorm(_RunningNorm):
     """
 
     def __init__(
-        self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
-        track_running_stats: bool = True, dtype: Any = None, backend: str | None = None,
+        self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1,
+        affine: bool = True, track_running_stats: bool = True, dtype: Any = None,
+        backend: str | None = None, *, bias: bool = True,
     ) -> None:  # fmt: skip
-        super().__init__(num_features, eps, momentum, affine, track_running_stats, dtype, backend)
+        super().__init__(
+            num_features, eps, momentum, affine, track_running_stats, dtype, backend, bias
+        )
 
     def forward(self, input: Tensor) -> Tensor:
         self._check(input)
@@ -137,20 +153,27 @@ class BatchNorm3d(_BatchNorm):
 
 
 class _InstanceNorm(_RunningNorm):
-    """Batch norm with statistics of each sample and channel of its own. Source: Ulyanov and others, 2016."""
+    """Batch norm with statistics of each sample and channel of its own.
+
+    Source: Ulyanov, Vedaldi, Lempitsky, "Instance normalization", 2016.
+    """
 
     def __init__(
         self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = False,
-        track_running_stats: bool = False, dtype: Any = None, backend: str | None = None,
+        track_running_stats: bool = False, dtype: Any = None, backend: str | None = None, *,
+        bias: bool = True,
     ) -> None:  # fmt: skip
-        super().__init__(num_features, eps, momentum, affine, track_running_stats, dtype, backend)
+        super().__init__(
+            num_features, eps, momentum, affine, track_running_stats, dtype, backend, bias
+        )
 
     def forward(self, input: Tensor) -> Tensor:
         self._check(input)
         alone = input.ndim == self.ranks[0]  # one sample without a batch dimension
         result = F.instance_norm(
-            input.unsqueeze(0) if alone else input, self.running_mean, self.running_var, self.weight,
-            self.bias, self.training or not self.track_running_stats, self.momentum or 0.0, self.eps,
+            input.unsqueeze(0) if alone else input, self.running_mean, self.running_var,
+            self.weight, self.bias, self.training or not self.track_running_stats,
+            self.momentum or 0.0, self.eps,
         )  # fmt: skip
         return result.squeeze(0) if alone else result
 
@@ -173,86 +196,63 @@ class InstanceNorm3d(_InstanceNorm):
     ranks = (4, 5)
 
 
-class LayerNorm(Module):
-    """Normalise each sample over its last dimensions ``normalized_shape``, then scale and shift each element.
+class LayerNorm(_Affine):
+    """Normalise each sample over its last dimensions; scale and shift each element of them.
 
     Source: Ba, Kiros, Hinton, "Layer normalization", 2016.
     """
 
-    weight: Parameter | None
-    bias: Parameter | None
-
     def __init__(
-        self, normalized_shape: int | Sequence[int], eps: float = 1e-5, elementwise_affine: bool = True,
-        bias: bool = True, dtype: Any = None, backend: str | None = None,
+        self, normalized_shape: int | Sequence[int], eps: float = 1e-5,
+        elementwise_affine: bool = True, bias: bool = True, dtype: Any = None,
+        backend: str | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        shape = (
-            (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
-        )
-        self.normalized_shape, self.eps, self.elementwise_affine = shape, eps, elementwise_affine
-        options = {"dtype": dtype, "backend": backend}
-        self.weight = new_parameter(*shape, **options) if elementwise_affine else None
-        self.bias = new_parameter(*shape, **options) if elementwise_affine and bias else None
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Set scale 1 and shift 0."""
-        if self.weight is not None:
-            init.ones_(self.weight)
-        if self.bias is not None:
-            init.zeros_(self.bias)
+        if isinstance(normalized_shape, int):
+            normalized_shape = (normalized_shape,)
+        self.normalized_shape = tuple(normalized_shape)
+        self.eps, self.elementwise_affine = eps, elementwise_affine
+        self._setup(self.normalized_shape, elementwise_affine, bias, dtype, backend)
 
     def forward(self, input: Tensor) -> Tensor:
         return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
-        shown = (
-            f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+        return (
+            f"{self.normalized_shape}, eps={self.eps}, "
+            f"elementwise_affine={self.elementwise_affine}, bias={self.bias is not None}"
         )
-        return shown
 
 
-class GroupNorm(Module):
-    """Normalise each sample over groups of channels of x (N, C, …), then scale and shift each channel.
+class GroupNorm(_Affine):
+    """Normalise each sample over groups of channels of x (N, C, …); scale and shift each channel.
 
     Source: Wu and He, "Group normalization", 2018. Raises ValueError unless the groups divide the
     channels.
     """
 
-    weight: Parameter | None
-    bias: Parameter | None
-
     def __init__(
         self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True,
-        dtype: Any = None, backend: str | None = None,
+        dtype: Any = None, backend: str | None = None, *, bias: bool = True,
     ) -> None:  # fmt: skip
         super().__init__()
         if num_groups < 1 or num_channels % num_groups:
             raise ValueError(
-                f"GroupNorm: num_channels={num_channels} must be divisible by num_groups={num_groups}"
+                f"GroupNorm: num_channels={num_channels} must be divisible by "
+                f"num_groups={num_groups}"
             )
-        self.num_groups, self.num_channels, self.eps, self.affine = (
-            num_groups,
-            num_channels,
-            eps,
-            affine,
-        )
-        self.weight = new_parameter(num_channels, dtype=dtype, backend=backend) if affine else None
-        self.bias = new_parameter(num_channels, dtype=dtype, backend=backend) if affine else None
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Set scale 1 and shift 0."""
-        if self.weight is not None and self.bias is not None:
-            init.ones_(self.weight)
-            init.zeros_(self.bias)
+        self.num_groups, self.num_channels = num_groups, num_channels
+        self.eps, self.affine = eps, affine
+        self._setup((num_channels,), affine, bias, dtype, backend)
 
     def forward(self, input: Tensor) -> Tensor:
         return F.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
-        return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}"
+        return (
+            f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}, "
+            f"bias={self.bias is not None}"
+        )
 
 
 class LocalResponseNorm(Module):

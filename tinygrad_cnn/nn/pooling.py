@@ -62,11 +62,11 @@ class MaxPool3d(_MaxPool):
 
 
 class AvgPool1d(Module):
-    """Mean of windows of x (N, C, L); padding counts as zeros unless ``count_include_pad=False``."""
+    """Mean of windows of x (N, C, L); padding counts as 0 unless ``count_include_pad=False``."""
 
     def __init__(
-        self, kernel_size: Size, stride: Size | None = None, padding: Size = 0, ceil_mode: bool = False,
-        count_include_pad: bool = True,
+        self, kernel_size: Size, stride: Size | None = None, padding: Size = 0,
+        ceil_mode: bool = False, count_include_pad: bool = True,
     ) -> None:  # fmt: skip
         super().__init__()
         self.kernel_size, self.stride = (
@@ -106,8 +106,9 @@ class _AvgPool(Module):
     function: ClassVar[Callable[..., Tensor]]
 
     def __init__(
-        self, kernel_size: Size, stride: Size | None = None, padding: Size = 0, ceil_mode: bool = False,
-        count_include_pad: bool = True, divisor_override: int | None = None,
+        self, kernel_size: Size, stride: Size | None = None, padding: Size = 0,
+        ceil_mode: bool = False, count_include_pad: bool = True,
+        divisor_override: int | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.kernel_size, self.stride = kernel_size, kernel_size if stride is None else stride
@@ -116,8 +117,8 @@ class _AvgPool(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         return type(self).function(
-            input, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad,
-            self.divisor_override,
+            input, self.kernel_size, self.stride, self.padding, self.ceil_mode,
+            self.count_include_pad, self.divisor_override,
         )  # fmt: skip
 
     def extra_repr(self) -> str:

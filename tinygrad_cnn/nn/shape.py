@@ -38,7 +38,7 @@ class Flatten(Module):
 
 
 class Unflatten(Module):
-    """Split dimension ``dim`` into several of sizes ``unflattened_size``; the inverse of Flatten."""
+    """Split dimension ``dim`` into sizes ``unflattened_size``: the inverse of Flatten."""
 
     def __init__(self, dim: int, unflattened_size: Sequence[int]) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class Unflatten(Module):
 
 
 class _Pad(Module):
-    """Add (before, after) cells on the last dimensions: padding = (left, right, top, bottom), or one number."""
+    """Add cells around H and W: padding = (left, right, top, bottom), or one number."""
 
     mode: ClassVar[str] = "constant"
 
@@ -98,7 +98,7 @@ class ConstantPad2d(_Pad):
 
 
 class Upsample(Module):
-    """Resize the spatial dimensions to ``size`` or by ``scale_factor``; see ``functional.interpolate``."""
+    """Resize to ``size`` or by ``scale_factor``; see ``functional.interpolate``."""
 
     def __init__(
         self, size: Size | None = None, scale_factor: float | Sequence[float] | None = None,
@@ -160,7 +160,7 @@ class Unfold(Module):
 
 
 class Fold(Unfold):
-    """The adjoint of Unfold: add the columns back into (N, C, H, W) of spatial size ``output_size``."""
+    """The adjoint of Unfold: add the columns into (N, C, H, W) of spatial size ``output_size``."""
 
     def __init__(
         self,

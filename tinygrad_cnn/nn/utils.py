@@ -53,7 +53,10 @@ def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
 
 
 def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
-    """Write consecutive pieces of ``vec`` into the parameters. Raises ValueError when the sizes differ."""
+    """Write consecutive pieces of ``vec`` into the parameters.
+
+    Raises ValueError when the sizes differ.
+    """
     params = list(parameters)
     sizes = [math.prod(p.shape) for p in params]
     if vec.shape != (sum(sizes),):

@@ -6,6 +6,7 @@ conv, pool, norm, activation, loss what neural networks add.
 """
 
 from .activation import log_softmax, relu, softmax
+from . import fused as fused
 from .create import (
     arange,
     empty,

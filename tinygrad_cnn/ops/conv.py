@@ -27,8 +27,13 @@ Padding = str | int | Sequence[int] | Sequence[tuple[int, int]]
 class Conv(Op):
     """y[n,o,p,q] = b[o] + Σ_{c,i,j} x[n, c, p·s+i·d−pad, q·s+j·d−pad] · w[o,c,i,j]."""
 
+    deferrable = True
+
     def __init__(self, window: Window, groups: int) -> None:
         self.window, self.groups = window, groups
+
+    def output_shape(self, x: Any, w: Any, bias: Any = None) -> Shape:
+        return (x.shape[0], w.shape[0], *self.window.output(x.shape[2:]))
 
     def forward(self, kernels: Backend, x: Array, w: Array, bias: Array | None = None) -> Array:
         return kernels.conv(x, w, bias, self.window, self.groups)

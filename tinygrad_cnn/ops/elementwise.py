@@ -13,9 +13,10 @@ import numpy as np
 
 from .. import dtypes
 from ..backend import Array, Backend
+from ..deferred import fuse
 from ..dtypes import DType, bool_, result_type
 from ..geometry import broadcast_shapes
-from ..tensor import Op, Tensor
+from ..tensor import Op, Tensor, mode
 
 Scalar = int | float | bool
 Operand = Tensor | Scalar
@@ -89,6 +90,8 @@ def _binary(name: str, op: type[Op], a: Operand, b: Operand) -> Tensor:
     """Apply ``op``; the two frequent cases (equal dtypes, float tensor and number) skip
     promotion.
     """
+    if mode.waiting and (made := fuse(op(), (a, b))) is not None:
+        return made
     if isinstance(a, Tensor):
         if isinstance(b, Tensor):
             if a.array.dtype is b.array.dtype and a.array.shape == b.array.shape:
@@ -311,13 +314,27 @@ def div(input: Operand, other: Operand, *, rounding_mode: str | None = None) -> 
 
 
 def floor_divide(input: Operand, other: Operand) -> Tensor:
-    """floor(input / other)."""
+    """floor(input / other). Raises TypeError for booleans, ZeroDivisionError for integers by 0."""
+    _divisible("floor_divide", input, other)
     return _binary("floor_divide", FloorDivide, input, other)
 
 
 def remainder(input: Operand, other: Operand) -> Tensor:
-    """input − other·floor(input / other)."""
+    """input − other·floor(input / other). Raises TypeError for booleans, ZeroDivisionError for
+    integers by 0.
+    """
+    _divisible("remainder", input, other)
     return _binary("remainder", Remainder, input, other)
+
+
+def _divisible(name: str, a: Operand, b: Operand) -> None:
+    kinds = [v.dtype.kind for v in (a, b) if isinstance(v, Tensor)]
+    if "f" in kinds or any(isinstance(v, float) for v in (a, b)):
+        return
+    if all(isinstance(v, bool) or (isinstance(v, Tensor) and v.dtype == bool_) for v in (a, b)):
+        raise TypeError(f"{name}: not defined for booleans; convert with .to(int64)")
+    if (bool((b == 0).any()) if isinstance(b, Tensor) else b == 0):
+        raise ZeroDivisionError(f"{name}: integers divided by 0; convert to a float dtype for ∞")
 
 
 def power(input: Operand, exponent: Operand) -> Tensor:
@@ -326,6 +343,7 @@ def power(input: Operand, exponent: Operand) -> Tensor:
         isinstance(input, Tensor)
         and isinstance(exponent, int | float)
         and not isinstance(exponent, bool)
+        and input.dtype != bool_
     ):
         if exponent == 1:
             return mul(input, 1)
@@ -335,6 +353,11 @@ def power(input: Operand, exponent: Operand) -> Tensor:
             raise ValueError(
                 "pow: integers to negative integer powers are not defined; convert to a float dtype"
             )
+    if all(
+        isinstance(v, bool) or (isinstance(v, Tensor) and v.dtype == bool_)
+        for v in (input, exponent)
+    ):
+        raise TypeError("pow: not defined for booleans; convert with .to(int64)")
     return _binary("pow", Power, input, exponent)
 
 

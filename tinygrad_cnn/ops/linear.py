@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..backend import Array, Backend
+from ..geometry import Shape
 from ..tensor import Op, Tensor
 from .checks import same_dtype, tensor_of_floats
 from .elementwise import where
@@ -12,6 +13,11 @@ from .views import Take
 
 class Linear(Op):
     """y[…,n] = Σ_k x[…,k]·w[n,k] + b[n];  gx = gy·w,  gw = gyᵀ·x,  gb = Σ gy."""
+
+    deferrable = True
+
+    def output_shape(self, x: Tensor, w: Tensor, bias: Tensor | None) -> Shape:
+        return (*x.shape[:-1], w.shape[0])
 
     def forward(self, kernels: Backend, x: Array, w: Array, bias: Array | None) -> Array:
         return kernels.linear(x, w, bias)

@@ -14,7 +14,7 @@ import math
 from collections.abc import Sequence
 
 from ..backend import Array, Backend
-from ..geometry import Window
+from ..geometry import Shape, Window
 from ..tensor import Op, Tensor
 from .checks import same_dtype, tensor_of_floats
 from .pool import AvgPool
@@ -33,11 +33,16 @@ class BatchNorm(Op):
     second is wrong (off by half in typical cases).
     """
 
-    def __init__(self, eps: float) -> None:
+    deferrable = True
+
+    def __init__(self, x: Tensor, eps: float) -> None:
+        self.mean, self.var = x.backend.batch_norm_stats(x.array)
         self.eps = eps
 
+    def output_shape(self, x: Tensor, *_: Tensor | None) -> Shape:
+        return x.shape
+
     def forward(self, kernels: Backend, x: Array, w: Array | None, b: Array | None) -> Array:
-        self.mean, self.var = kernels.batch_norm_stats(x)
         return kernels.batch_norm(x, self.mean, self.var, w, b, self.eps)
 
     def backward(self, grad: Tensor, out: None) -> tuple[Tensor | None, ...]:
@@ -60,8 +65,13 @@ class BatchNorm(Op):
 class BatchNormInference(Op):
     """y = (x − mean)/√(var + eps) · w + b with given statistics: affine in x, w and b."""
 
+    deferrable = True
+
     def __init__(self, eps: float) -> None:
         self.eps = eps
+
+    def output_shape(self, x: Tensor, *_: Tensor | None) -> Shape:
+        return x.shape
 
     def forward(
         self, kernels: Backend, x: Array, mean: Array, var: Array, w: Array | None, b: Array | None
@@ -122,7 +132,7 @@ def batch_norm(
         raise ValueError(
             f"batch_norm: training needs more than 1 value a channel, received input {input.shape}"
         )
-    op = BatchNorm(eps)
+    op = BatchNorm(input, eps)
     y = op(input, weight, bias)
     kernels = input.backend
     if running_mean is not None:
@@ -168,7 +178,7 @@ def _normalized_rows(x: Tensor, rows: int, eps: float) -> Tensor:
     if x.array.size == 0:
         return x * 1
     flat = x.reshape(1, rows, x.array.size // rows)
-    return BatchNorm(eps)(flat, None, None).reshape(x.shape)
+    return BatchNorm(flat, eps)(flat, None, None).reshape(x.shape)
 
 
 def layer_norm(
@@ -252,8 +262,9 @@ def instance_norm(
         raise ValueError(f"{name}: needs more than 1 spatial cell, received input {input.shape}")
     if input.array.size == 0:
         return _of_nothing(input, weight, bias)
-    op, cells = BatchNorm(eps), math.prod(input.shape[2:])
-    y = op(input.reshape(1, n * c, *input.shape[2:]), None, None).reshape(input.shape)
+    flat, cells = input.reshape(1, n * c, *input.shape[2:]), math.prod(input.shape[2:])
+    op = BatchNorm(flat, eps)
+    y = op(flat, None, None).reshape(input.shape)
     kernels = input.backend
     for running, found, factor in (
         (running_mean, op.mean, 1.0),

@@ -283,13 +283,15 @@ def topk(
 
 
 def any(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
-    """Whether at least one element is non-zero."""
-    return Truth("any", normalize_axes(dim, input.ndim), keepdim)(input)
+    """Whether at least one element is non-zero; bool (uint8 of uint8)."""
+    made = Truth("any", normalize_axes(dim, input.ndim), keepdim)(input)
+    return cast(made, dtypes.uint8) if input.dtype == dtypes.uint8 else made
 
 
 def all(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
-    """Whether every element is non-zero."""
-    return Truth("all", normalize_axes(dim, input.ndim), keepdim)(input)
+    """Whether every element is non-zero; bool (uint8 of uint8)."""
+    made = Truth("all", normalize_axes(dim, input.ndim), keepdim)(input)
+    return cast(made, dtypes.uint8) if input.dtype == dtypes.uint8 else made
 
 
 def cumsum(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:

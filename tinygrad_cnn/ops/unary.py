@@ -7,7 +7,7 @@ import math
 from .. import dtypes
 from ..backend import Array, Backend
 from ..tensor import Op, Tensor
-from .elementwise import cast, zeros_like
+from .elementwise import cast, power, zeros_like
 
 
 def _floating(x: Tensor) -> Tensor:
@@ -164,7 +164,7 @@ def abs(input: Tensor) -> Tensor:
 
 def sign(input: Tensor) -> Tensor:
     """−1, 0 or 1; the derivative is 0."""
-    return Step("sign")(input)
+    return Step("sign")(input) if input.dtype != dtypes.bool_ else input.clone()
 
 
 def floor(input: Tensor) -> Tensor:
@@ -179,7 +179,7 @@ def ceil(input: Tensor) -> Tensor:
 
 def round(input: Tensor) -> Tensor:
     """The nearest integer, halves to the even one."""
-    return Step("rint")(input)
+    return Step("rint")(input) if input.dtype.kind == "f" else input.clone()
 
 
 def exp(input: Tensor) -> Tensor:
@@ -214,7 +214,7 @@ def rsqrt(input: Tensor) -> Tensor:
 
 def square(input: Tensor) -> Tensor:
     """x²."""
-    return input * input
+    return power(input, 2)
 
 
 def reciprocal(input: Tensor) -> Tensor:

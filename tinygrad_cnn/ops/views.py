@@ -174,14 +174,14 @@ class Move(Op):
 
     saves_inputs = False
 
-    def __init__(self, source: Backend, target: Backend) -> None:
-        self.source, self.target = source, target
+    def __init__(self, origin: Backend, target: Backend) -> None:
+        self.origin, self.target = origin, target
 
     def forward(self, kernels: Backend, x: Array) -> Array:
         return self.target.asarray(kernels.to_numpy(x))
 
     def backward(self, grad: Tensor, out: None) -> Tensor:
-        return move(grad, self.source)
+        return move(grad, self.origin)
 
 
 def move(x: Tensor, target: Backend) -> Tensor:

@@ -24,7 +24,8 @@ class Adam(Optimizer):
 
     def __init__(
         self, params: Iterable[Any], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8, weight_decay: float = 0.0, amsgrad: bool = False, *, maximize: bool = False,
+        eps: float = 1e-8, weight_decay: float = 0.0, amsgrad: bool = False, *,
+        maximize: bool = False,
     ) -> None:  # fmt: skip
         defaults = dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad,
                         maximize=maximize)  # fmt: skip
@@ -38,8 +39,9 @@ class Adam(Optimizer):
             self._amsgrad(group, bucket)
             return
         bucket.kernels.adam_step(
-            bucket.arrays, bucket.grads, bucket.state("exp_avg"), bucket.state("exp_avg_sq"), group["lr"],
-            group["betas"], group["eps"], group["weight_decay"], self.decoupled, bucket.step,
+            bucket.arrays, bucket.grads, bucket.state("exp_avg"), bucket.state("exp_avg_sq"),
+            group["lr"], group["betas"], group["eps"], group["weight_decay"], self.decoupled,
+            bucket.step,
         )  # fmt: skip
 
     def _amsgrad(self, group: Group, bucket: Bucket) -> None:
@@ -64,7 +66,7 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam whose weight decay shrinks the parameters themselves: p ← p·(1 − lr·wd), and leaves g alone.
+    """Adam whose weight decay shrinks the parameters, p ← p·(1 − lr·wd), and leaves g alone.
 
     Source: Loshchilov and Hutter, "Decoupled weight decay regularization", 2019.
     """
@@ -73,6 +75,7 @@ class AdamW(Adam):
 
     def __init__(
         self, params: Iterable[Any], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8, weight_decay: float = 1e-2, amsgrad: bool = False, *, maximize: bool = False,
+        eps: float = 1e-8, weight_decay: float = 1e-2, amsgrad: bool = False, *,
+        maximize: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize)

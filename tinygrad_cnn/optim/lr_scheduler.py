@@ -1,4 +1,4 @@
-"""Learning-rate schedules: call ``scheduler.step()`` after each epoch (or batch), once the optimiser has stepped.
+"""Learning-rate schedules: call ``scheduler.step()`` once an epoch (or batch) has been optimised.
 
 Each schedule sets ``group["lr"]`` of every group from the rate that the group started with, kept as
 ``group["initial_lr"]``. Where a schedule only multiplies the current rate, several can be combined
@@ -40,7 +40,7 @@ class LRScheduler:
         self._advance()
 
     def get_lr(self) -> list[float]:
-        """The rate of every group at ``self.last_epoch``; the current ones are still in the groups."""
+        """The rate of every group at ``self.last_epoch``; the groups hold the current ones."""
         raise NotImplementedError(f"{type(self).__name__} must define get_lr()")
 
     def get_last_lr(self) -> list[float]:
@@ -51,7 +51,8 @@ class LRScheduler:
         """Go on to the next epoch."""
         if self.last_epoch == 0 and not self.optimizer.steps_taken:
             warnings.warn(
-                "scheduler.step() before the first optimizer.step(): the first learning rate is skipped",
+                "scheduler.step() before the first optimizer.step(): "
+                "the first learning rate is skipped",
                 stacklevel=2,
             )
         self._advance()
@@ -86,7 +87,8 @@ class LRScheduler:
 def _check_optimizer(scheduler: Any, optimizer: Any) -> None:
     if not isinstance(optimizer, Optimizer):
         raise TypeError(
-            f"{type(scheduler).__name__}: expected an optimiser, received {type(optimizer).__name__}"
+            f"{type(scheduler).__name__}: expected an optimiser, "
+            f"received {type(optimizer).__name__}"
         )
 
 
@@ -106,7 +108,20 @@ class _Factor(LRScheduler):
 
 
 class StepLR(_Factor):
-    """lr·gamma^floor(t / step_size)."""
+    """lr·gamma^floor(t / step_size).
+
+    >>> import tinygrad_cnn as tg
+    >>> optimizer = tg.optim.SGD([tg.ones(1, requires_grad=True)], lr=0.5)
+    >>> scheduler = tg.optim.StepLR(optimizer, step_size=2, gamma=0.5)
+    >>> for epoch in range(4):
+    ...     optimizer.step()
+    ...     scheduler.step()
+    ...     print(scheduler.get_last_lr())
+    [0.5]
+    [0.25]
+    [0.25]
+    [0.125]
+    """
 
     def __init__(
         self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1
@@ -166,7 +181,7 @@ class ConstantLR(_Factor):
 
 
 class LinearLR(_Factor):
-    """lr·f, f going in a straight line from start_factor at epoch 0 to end_factor at ``total_iters``."""
+    """lr·f, f going straight from start_factor at epoch 0 to end_factor at ``total_iters``."""
 
     def __init__(
         self, optimizer: Optimizer, start_factor: float = 1 / 3, end_factor: float = 1.0,
@@ -207,11 +222,11 @@ class PolynomialLR(_Factor):
 
 
 class LambdaLR(LRScheduler):
-    """lr·lr_lambda(t), with one function or one a group. ``state_dict`` does not hold the functions."""
+    """lr·lr_lambda(t), with one function or one a group, which ``state_dict`` does not hold."""
 
     def __init__(
-        self, optimizer: Optimizer, lr_lambda: Callable[[int], float] | list[Callable[[int], float]],
-        last_epoch: int = -1,
+        self, optimizer: Optimizer,
+        lr_lambda: Callable[[int], float] | list[Callable[[int], float]], last_epoch: int = -1,
     ) -> None:  # fmt: skip
         _check_optimizer(self, optimizer)
         count = len(optimizer.param_groups)
@@ -357,8 +372,8 @@ class SequentialLR(LRScheduler):
         for i, scheduler in enumerate(schedulers):
             if not isinstance(scheduler, LRScheduler):
                 raise TypeError(
-                    f"SequentialLR: scheduler {i}: expected a schedule that steps without a metric, "
-                    f"received {type(scheduler).__name__}"
+                    f"SequentialLR: scheduler {i}: expected a schedule that steps without a "
+                    f"metric, received {type(scheduler).__name__}"
                 )
             if scheduler.optimizer is not optimizer:
                 raise ValueError(f"SequentialLR: scheduler {i} belongs to another optimiser")
@@ -388,7 +403,7 @@ class SequentialLR(LRScheduler):
 
 
 class ReduceLROnPlateau:
-    """Multiply the rates by ``factor`` when a metric has not improved for more than ``patience`` epochs.
+    """Multiply the rates by ``factor`` when a metric was no better for over ``patience`` epochs.
 
     ``step(metrics)`` is given the metric. Better means below best·(1 − threshold), or above best·(1
     + threshold) for mode "max"; with threshold_mode "abs" the threshold is added instead. After a

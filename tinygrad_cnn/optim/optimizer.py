@@ -75,8 +75,8 @@ class Optimizer:
                 )
             if not p.is_leaf:
                 raise ValueError(
-                    f"{name}: parameter {i} {p.shape} was computed ({p.grad_fn!r}); only leaves can be optimised: "
-                    "use .detach().requires_grad_()"
+                    f"{name}: parameter {i} {p.shape} was computed ({p.grad_fn!r}); "
+                    "only leaves can be optimised: use .detach().requires_grad_()"
                 )
             if id(p) in known:
                 raise ValueError(f"{name}: parameter {i} {p.shape} is listed twice")
@@ -108,13 +108,13 @@ class Optimizer:
                     f"{type(self).__name__}: betas[{i}] must lie in [0, 1), received {beta}"
                 )
 
-    # -- one step ------------------------------------------------------------------------------------
+    # -- one step ----------------------------------------------------------------------------------
     def update(self, group: Group, bucket: Bucket) -> None:
         """Change ``bucket.arrays`` in place; subclasses define it."""
         raise NotImplementedError(f"{type(self).__name__} must define update(group, bucket)")
 
     def state_names(self, group: Group) -> tuple[str, ...]:
-        """What each parameter carries from step to step besides the count of its updates: tensors of its shape."""
+        """The tensors of its own shape that each parameter carries from step to step."""
         return ()
 
     def new_state(self, group: Group, p: Tensor) -> dict[str, Any]:
@@ -177,7 +177,7 @@ class Optimizer:
                     p.grad = p.grad.detach()
                     p.backend.assign(p.grad.array, 0.0)
 
-    # -- saved state -----------------------------------------------------------------------------------
+    # -- saved state -------------------------------------------------------------------------------
     def state_dict(self) -> dict[str, Any]:
         """{"state": {index: {name: tensor or number}}, "param_groups": [{…, "params": [indices]}]}.
 
@@ -192,7 +192,7 @@ class Optimizer:
         return {"state": state, "param_groups": groups}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take over state and hyperparameters; tensors are copied to each parameter's dtype and backend.
+        """Take over state and hyperparameters; tensors get their parameter's dtype and backend.
 
         Raises ValueError, having changed nothing, when the groups or the shapes are different.
         """
@@ -200,7 +200,8 @@ class Optimizer:
         sizes = [len(g["params"]) for g in self.param_groups]
         if [len(g["params"]) for g in groups] != sizes:
             raise ValueError(
-                f"{name}: expected groups of {sizes} parameters, received {[len(g['params']) for g in groups]}"
+                f"{name}: expected groups of {sizes} parameters, "
+                f"received {[len(g['params']) for g in groups]}"
             )
         state: dict[Tensor, dict[str, Any]] = {}
         for group, saved in zip(self.param_groups, groups, strict=True):

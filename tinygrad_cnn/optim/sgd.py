@@ -14,13 +14,22 @@ class SGD(Optimizer):
     The first m is g itself. ``nesterov`` steps along g + µ·m instead of m; ``maximize`` climbs.
     Source: Sutskever and others, "On the importance of initialization and momentum in deep
     learning", 2013.
+
+    >>> import tinygrad_cnn as tg
+    >>> w = tg.tensor([4.0], requires_grad=True)
+    >>> optimizer = tg.optim.SGD([w], lr=0.25)
+    >>> (w * w).sum().backward()
+    >>> optimizer.step()
+    >>> w.tolist()
+    [2.0]
     """
 
     counts = False
 
     def __init__(
-        self, params: Iterable[Any], lr: float = 1e-3, momentum: float = 0.0, dampening: float = 0.0,
-        weight_decay: float = 0.0, nesterov: bool = False, *, maximize: bool = False,
+        self, params: Iterable[Any], lr: float = 1e-3, momentum: float = 0.0,
+        dampening: float = 0.0, weight_decay: float = 0.0, nesterov: bool = False, *,
+        maximize: bool = False,
     ) -> None:  # fmt: skip
         defaults = dict(lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay,
                         nesterov=nesterov, maximize=maximize)  # fmt: skip
@@ -30,8 +39,8 @@ class SGD(Optimizer):
         super().check(group)
         if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"]):
             raise ValueError(
-                f"SGD: nesterov needs momentum > 0 and dampening 0, received momentum={group['momentum']} "
-                f"and dampening={group['dampening']}"
+                "SGD: nesterov needs momentum > 0 and dampening 0, received "
+                f"momentum={group['momentum']} and dampening={group['dampening']}"
             )
 
     def state_names(self, group: Group) -> tuple[str, ...]:
@@ -40,6 +49,6 @@ class SGD(Optimizer):
     def update(self, group: Group, bucket: Bucket) -> None:
         momenta = bucket.state("momentum_buffer") if group["momentum"] else None
         bucket.kernels.sgd_step(
-            bucket.arrays, bucket.grads, momenta, group["lr"], group["momentum"], group["dampening"],
-            group["weight_decay"], group["nesterov"], bucket.step == 0,
+            bucket.arrays, bucket.grads, momenta, group["lr"], group["momentum"],
+            group["dampening"], group["weight_decay"], group["nesterov"], bucket.step == 0,
         )  # fmt: skip

@@ -1,12 +1,11 @@
 """Training runs: settings, progress, metrics, checkpoints; and a ready classifier training."""
 
 from .classify import digit_loaders, pictures, predict, prepare, train
-from .config import TrainConfig, add_options, load_config, options
+from .config import RequestError, TrainConfig, add_options, load_config, options, script
 from .progress import Progress
 from .run import Run
 
 __all__ = [
-    "Progress", "Run", "TrainConfig", "add_options", "digit_loaders", "load_config", "options",
-    "pictures",
-    "predict", "prepare", "train",
+    "Progress", "RequestError", "Run", "TrainConfig", "add_options", "digit_loaders", "load_config",
+    "options", "pictures", "predict", "prepare", "script", "train",
 ]  # fmt: skip

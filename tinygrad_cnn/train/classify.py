@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from .. import models, random
@@ -48,28 +47,31 @@ def predict(model: Any, loader: DataLoader) -> Tensor:
         return cat([model(x).argmax(1) for x, _ in loader])
 
 
-def pictures(run: Run, dataset: Any, predicted: Any) -> list[Path]:
-    """``curves.png`` and ``misclassified.png`` in the run's folder."""
+def pictures(run: Run, dataset: Any, predicted: Any) -> None:
+    """Draw ``curves.png`` and ``misclassified.png`` in the run's folder, and say so."""
     wrong = (predicted != dataset.labels).nonzero()[0]
     titles = [
         f"{dataset.classes[predicted[i]]}, not {dataset.classes[dataset.labels[i]]}"
         for i in wrong[:30]
     ]
     head = f"{len(wrong)} of {len(predicted)} test images are wrong"
-    return [
+    for path in (
         learning_curves(run.history(), run.folder / "curves.png"),
         image_grid(dataset.images[wrong[:30]], titles, run.folder / "misclassified.png", head),
-    ]
+    ):
+        run.progress.say(f"wrote {path}")
 
 
 def train(config: TrainConfig) -> float:
     """Train ``config.model`` on ``config.dataset``; returns the test accuracy.
 
-    SGD with momentum, its rate falling to 0 along half a cosine. Raises ValueError for an unknown
-    model or data set.
+    SGD with momentum, its rate falling to 0 along half a cosine. Prints its progress and writes
+    metrics, a checkpoint and pictures into ``config.out``. Raises RequestError when it cannot
+    resume, FileNotFoundError when the data set is not found, SystemExit(130) after Ctrl-C.
     """
     prepare(config)
     loader, test = digit_loaders(config)
+    digits: Any = test.dataset
     model = models.build(config.model)
     optimizer = SGD(
         model.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay
@@ -87,8 +89,8 @@ def train(config: TrainConfig) -> float:
                 run.record(loss, logits, y)
             scheduler.step()
             run.end_epoch(
-                test_accuracy=float((predict(model, test).numpy() == test.dataset.labels).mean())
+                test_accuracy=float((predict(model, test).numpy() == digits.labels).mean())
             )
     predicted = predict(model, test).numpy()
-    pictures(run, test.dataset, predicted)
-    return float((predicted == test.dataset.labels).mean())
+    pictures(run, digits, predicted)
+    return float((predicted == digits.labels).mean())

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import math
+import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from ..backend import check_keys
+from ..backend import backend_names, check_keys
+from ..data import DATASETS
+from ..models import BUILDERS
+
+
+class RequestError(ValueError):
+    """Something that the person who started the run can put right; its message says how."""
 
 
 @dataclass(frozen=True)
@@ -32,20 +41,36 @@ class TrainConfig:
     resume: bool = False  # continue from the checkpoint in ``out``
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 1), ("threads", 0), ("steps", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(
-                    f"{name}: expected at least {least}, received {getattr(self, name)}"
+        for name, least in (
+            ("epochs", 1), ("batch_size", 1), ("threads", 0), ("steps", 0), ("seed", 0),
+            ("momentum", 0), ("weight_decay", 0),
+        ):  # fmt: skip
+            if not least <= getattr(self, name) < math.inf:
+                received = getattr(self, name)
+                raise RequestError(
+                    f"{name}: expected a number of at least {least}, received {received}"
                 )
-        if not self.lr > 0:
-            raise ValueError(f"lr: expected a positive number, received {self.lr}")
+        if not 0 < self.lr < math.inf:
+            raise RequestError(f"lr: expected a positive number, received {self.lr}")
+        _one_of("model", self.model, BUILDERS)
+        _one_of("dataset", self.dataset, DATASETS)
+        if self.backend:
+            _one_of("backend", self.backend, backend_names())
+
+
+def _one_of(name: str, value: str, known: Iterable[str]) -> None:
+    known = list(known)
+    if value not in known:
+        near = difflib.get_close_matches(value, known, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise RequestError(f"{name}: expected one of {', '.join(known)}, received {value!r}{hint}")
 
 
 def load_config(path: str | Path, **changes: Any) -> TrainConfig:
     """The settings in a TOML file, with ``changes`` on top.
 
-    Raises FileNotFoundError, and ValueError for malformed TOML, an unknown key (naming the nearest
-    known one) or a value of the wrong type.
+    Raises FileNotFoundError, and RequestError for malformed TOML, an unknown key (naming the
+    nearest known one), a value of the wrong type or out of range.
     """
     file = Path(path)
     if not file.is_file():
@@ -53,20 +78,28 @@ def load_config(path: str | Path, **changes: Any) -> TrainConfig:
     try:
         found = tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file}: not valid TOML: {error}") from error
-    check_keys(found, get_type_hints(TrainConfig), str(file))
+        raise RequestError(f"{file}: not valid TOML: {error}") from error
+    try:
+        check_keys(found, get_type_hints(TrainConfig), str(file))
+    except ValueError as error:
+        raise RequestError(str(error)) from error
     return TrainConfig(**{**found, **changes})
 
 
 HELP = {
-    "model": "name of a model builder",
+    "model": "which model to build",
     "dataset": "mnist-mini (bundled), mnist or fashion-mnist",
-    "data": "folder with data sets",
-    "backend": "numba, numpy, …",
-    "threads": "threads of the kernels",
-    "steps": "stop after so many steps",
+    "data": "folder with data sets; else TINYGRAD_CNN_DATA, the cache, a download",
+    "backend": "numba, numpy or another one; else TINYGRAD_CNN_BACKEND, numba",
+    "threads": "threads of the kernels (default: all this process may use)",
+    "epochs": "passes over the training images",
+    "batch_size": "images a step",
+    "lr": "first learning rate; it falls to 0 along half a cosine",
+    "weight_decay": "times the weights, added to their gradients",
+    "seed": "of initial weights and order: the same seed gives the same run",
+    "steps": "stop after so many steps (default: after all epochs)",
     "out": "folder for metrics, checkpoint and pictures",
-    "resume": "continue from the checkpoint in --out",
+    "resume": "continue the run whose checkpoint is in --out",
 }
 
 
@@ -81,14 +114,12 @@ def add_options(parser: argparse.ArgumentParser, skip: Sequence[str] = ()) -> No
         if isinstance(field.default, bool):
             parser.add_argument(option, action="store_true", default=argparse.SUPPRESS, help=shown)
         else:
-            default = f" (default: {field.default})" if field.default not in ("", 0) else ""
+            empty = field.default in ("", 0) and field.name != "seed"
+            default = "" if empty else f" (default: {field.default})"
             kind = type(field.default)
+            letter = {str: "NAME", int: "N", float: "X"}[kind]
             parser.add_argument(
-                option,
-                type=kind,
-                default=argparse.SUPPRESS,
-                metavar=kind.__name__,
-                help=shown + default,
+                option, type=kind, default=argparse.SUPPRESS, metavar=letter, help=shown + default
             )
 
 
@@ -96,7 +127,9 @@ def options(
     description: str | None, argv: Sequence[str] | None = None, **defaults: Any
 ) -> TrainConfig:
     """The settings of a demo: its ``defaults``, then ``--config FILE``, then the other options."""
-    parser = argparse.ArgumentParser(description=description)
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--config", metavar="TOML", help="read settings from this file first")
     add_options(parser, skip=("model",))
     given = vars(parser.parse_args(argv))
@@ -104,5 +137,21 @@ def options(
     try:
         base = load_config(file) if file else TrainConfig(**defaults)
         return TrainConfig(**{**asdict(base), **given})
-    except (ValueError, OSError) as error:
+    except (RequestError, OSError) as error:
         parser.error(str(error))
+
+
+def script(main: Callable[[TrainConfig], float], description: str | None, **defaults: Any) -> None:
+    """Run ``main(config)`` with the options of the command line; print the accuracy it returns.
+
+    What the user can put right (a file that is missing, nothing to resume, a backend that cannot
+    run) ends in one message and status 2, Ctrl-C in status 130, an error in the code in its
+    traceback.
+    """
+    try:
+        print(f"test accuracy: {main(options(description, **defaults)):.4f}")
+    except (RequestError, OSError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None

@@ -9,7 +9,10 @@ from ..backend import get_backend
 
 
 class Progress:
-    """A bar with loss, accuracy and images per second; says so while kernels are being compiled."""
+    """A bar with loss, accuracy and images per second; says so while kernels are being compiled.
+
+    ``compiling`` is the time, in seconds, that compiling has taken so far.
+    """
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -18,16 +21,17 @@ class Progress:
 
         self.console = Console(highlight=False, soft_wrap=True)
         self.bar = Bar(
-            TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
-            TextColumn("{task.fields[facts]}"), TimeRemainingColumn(),
+            TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn(),
+            TextColumn("{task.fields[facts]}"), TimeRemainingColumn(compact=True),
             console=self.console, transient=True, disable=not self.console.is_terminal,
         )  # fmt: skip
         self.task: Any = None
+        self.compiling = 0.0
         self._stop_listening: Callable[[], None] = lambda: None
         self._told = False
 
     def __enter__(self) -> Progress:
-        self._stop_listening = get_backend().on_compile(self._compiling)
+        self._stop_listening = get_backend().on_compile(self._compiled)
         self.bar.start()
         return self
 
@@ -35,7 +39,8 @@ class Progress:
         self._stop_listening()
         self.bar.stop()
 
-    def _compiling(self, kernel: str, seconds: float | None) -> None:
+    def _compiled(self, kernel: str, seconds: float | None) -> None:
+        self.compiling += seconds or 0.0
         if not self._told:
             self._told = True
             self.say("compiling kernels for this processor (first run only; they are kept) …")

@@ -1,0 +1,118 @@
+"""Kernels of average pooling and its adjoint; ``divisors`` has one float32 an output cell."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .access import get32, geti64, put32, read32, write32
+from .lanes import vget, vput
+from .pool_windows import DILATION, OUTPUT, SIZE, cell, first_tap, last_tap, line_start, set_zero
+from .runtime import device, kernel
+from .simd import WIDTH, splat
+
+f4 = np.float32
+
+
+@kernel
+def average_rows(chunk, worker, x, y, divisors, geo, lines, channels, step):
+    """Channels innermost; ``step`` output lines a chunk."""
+    depth, height, width = geti64(geo, OUTPUT), geti64(geo, OUTPUT + 1), geti64(geo, OUTPUT + 2)
+    image = 4 * channels * geti64(geo, SIZE) * geti64(geo, SIZE + 1) * geti64(geo, SIZE + 2)
+    for line in range(chunk * step, min(lines, (chunk + 1) * step)):
+        p, a, source = line % height, line // height % depth, x + line // (height * depth) * image
+        for q in range(width):
+            divisor = splat(get32(divisors, (a * height + p) * width + q))
+            for c in range(0, channels, WIDTH):
+                lanes, total = min(WIDTH, channels - c), splat(f4(0))
+                for k in range(first_tap(geo, 0, a), last_tap(geo, 0, a)):
+                    for i in range(first_tap(geo, 1, p), last_tap(geo, 1, p)):
+                        start = line_start(geo, cell(geo, 0, a, k), cell(geo, 1, p, i))
+                        for j in range(first_tap(geo, 2, q), last_tap(geo, 2, q)):
+                            at = (start + cell(geo, 2, q, j)) * channels + c
+                            total = total + vget(source + 4 * at, lanes)
+                vput(y + 4 * ((line * width + q) * channels + c), total / divisor, lanes)
+
+
+@device(fastmath={"reassoc", "nsz"})
+def _sum_line(p: int, step: int, count: int) -> Any:
+    """Σ of ``count`` numbers ``step`` apart."""
+    total = f4(0)
+    if step == 1:
+        for j in range(count):
+            total += get32(p, j)
+    else:
+        for j in range(count):
+            total += get32(p, j * step)
+    return total
+
+
+@kernel
+def average_planes(chunk, worker, x, y, divisors, geo, planes, step):
+    """``step`` planes a chunk."""
+    depth, height, width = geti64(geo, OUTPUT), geti64(geo, OUTPUT + 1), geti64(geo, OUTPUT + 2)
+    cells, dilation = (
+        geti64(geo, SIZE) * geti64(geo, SIZE + 1) * geti64(geo, SIZE + 2),
+        geti64(geo, DILATION + 2),
+    )
+    for plane in range(chunk * step, min(planes, (chunk + 1) * step)):
+        source, out = x + 4 * plane * cells, plane * depth * height * width
+        for a in range(depth):
+            for p in range(height):
+                for q in range(width):
+                    j0, j1, total = first_tap(geo, 2, q), last_tap(geo, 2, q), f4(0)
+                    for k in range(first_tap(geo, 0, a), last_tap(geo, 0, a)):
+                        for i in range(first_tap(geo, 1, p), last_tap(geo, 1, p)):
+                            start = line_start(geo, cell(geo, 0, a, k), cell(geo, 1, p, i))
+                            total += _sum_line(
+                                source + 4 * (start + cell(geo, 2, q, j0)), dilation, j1 - j0
+                            )
+                    put32(y, out, total / get32(divisors, (a * height + p) * width + q))
+                    out += 1
+
+
+@kernel
+def spread_rows(chunk, worker, gy, gx, divisors, geo, channels, apart):
+    """Image ``chunk``, channels innermost: every window's share added to its cells; ``apart`` as in
+    scatter_rows."""
+    depth, height, width = geti64(geo, OUTPUT), geti64(geo, OUTPUT + 1), geti64(geo, OUTPUT + 2)
+    cells = geti64(geo, SIZE) * geti64(geo, SIZE + 1) * geti64(geo, SIZE + 2)
+    target, out = gx + 4 * chunk * cells * channels, chunk * depth * height * width * channels
+    if apart < 2:
+        set_zero(target, cells * channels)
+    for a in range(depth):
+        for p in range(height):
+            for q in range(width):
+                divisor = splat(get32(divisors, (a * height + p) * width + q))
+                for c in range(0, channels, WIDTH):
+                    lanes = min(WIDTH, channels - c)
+                    share = vget(gy + 4 * (out + c), lanes) / divisor
+                    for k in range(first_tap(geo, 0, a), last_tap(geo, 0, a)):
+                        for i in range(first_tap(geo, 1, p), last_tap(geo, 1, p)):
+                            start = line_start(geo, cell(geo, 0, a, k), cell(geo, 1, p, i))
+                            for j in range(first_tap(geo, 2, q), last_tap(geo, 2, q)):
+                                at = target + 4 * ((start + cell(geo, 2, q, j)) * channels + c)
+                                vput(at, share if apart else share + vget(at, lanes), lanes)
+                out += channels
+
+
+@kernel
+def spread_planes(chunk, worker, gy, gx, divisors, geo, planes, step, apart):
+    """``step`` planes a chunk."""
+    depth, height, width = geti64(geo, OUTPUT), geti64(geo, OUTPUT + 1), geti64(geo, OUTPUT + 2)
+    cells = geti64(geo, SIZE) * geti64(geo, SIZE + 1) * geti64(geo, SIZE + 2)
+    for plane in range(chunk * step, min(planes, (chunk + 1) * step)):
+        target, out = gx + 4 * plane * cells, plane * depth * height * width
+        set_zero(target, cells)
+        for a in range(depth):
+            for p in range(height):
+                for q in range(width):
+                    share = get32(gy, out) / get32(divisors, (a * height + p) * width + q)
+                    out += 1
+                    for k in range(first_tap(geo, 0, a), last_tap(geo, 0, a)):
+                        for i in range(first_tap(geo, 1, p), last_tap(geo, 1, p)):
+                            start = line_start(geo, cell(geo, 0, a, k), cell(geo, 1, p, i))
+                            for j in range(first_tap(geo, 2, q), last_tap(geo, 2, q)):
+                                at = start + cell(geo, 2, q, j)
+                                write32(target, at, read32(target, at) + share)

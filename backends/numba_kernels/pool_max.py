@@ -1,0 +1,237 @@
+"""Kernels of max pooling and its adjoint (see ``pool`` for the two memory orders)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .access import get8, get32, geti64, put8, put32, read32, write32
+from .lanes import (
+    interleave_high,
+    interleave_low,
+    load_bytes,
+    select_later,
+    select_same,
+    store_bytes,
+    vget,
+    vput,
+)
+from .pool_windows import (
+    KERNEL,
+    OUTPUT,
+    SIZE,
+    TWO_BY_TWO,
+    cell,
+    first_tap,
+    last_tap,
+    line_start,
+    set_zero,
+    winning_cell,
+)
+from .runtime import device, kernel
+from .simd import BYTES, WIDTH, load, splat, store
+
+f4 = np.float32
+
+
+@kernel
+def max_rows(chunk, worker, x, y, winner, geo, lines, channels, step):
+    """Channels innermost; ``step`` output lines (n, a, p) a chunk."""
+    depth, height, width = geti64(geo, OUTPUT), geti64(geo, OUTPUT + 1), geti64(geo, OUTPUT + 2)
+    image = 4 * channels * geti64(geo, SIZE) * geti64(geo, SIZE + 1) * geti64(geo, SIZE + 2)
+    rows, columns = geti64(geo, KERNEL + 1), geti64(geo, KERNEL + 2)
+    for line in range(chunk * step, min(lines, (chunk + 1) * step)):
+        p, a, source = line % height, line // height % depth, x + line // (height * depth) * image
+        k0, k1, i0, i1 = (
+            first_tap(geo, 0, a),
+            last_tap(geo, 0, a),
+            first_tap(geo, 1, p),
+            last_tap(geo, 1, p),
+        )
+        for q in range(width):
+            j0, j1, out = first_tap(geo, 2, q), last_tap(geo, 2, q), (line * width + q) * channels
+            for c in range(0, channels, WIDTH):
+                lanes = min(WIDTH, channels - c)
+                best, taken = splat(f4(-np.inf)), splat(f4((k0 * rows + i0) * columns + j0))
+                for k in range(k0, k1):
+                    for i in range(i0, i1):
+                        start = line_start(geo, cell(geo, 0, a, k), cell(geo, 1, p, i))
+                        for j in range(j0, j1):
+                            v = vget(
+                                source + 4 * ((start + cell(geo, 2, q, j)) * channels + c), lanes
+                            )
+                            t = splat(f4((k * rows + i) * columns + j))
+                            taken = select_later(v, best, t, taken)
+                            best = select_later(v, best, v, best)
+                vput(y + 4 * (out + c), best, lanes)
+                store_bytes(winner + out + c, taken, lanes)
+
+
+@device(inline=True)
+def _max_cell(x: int, y: int, winner: int, geo: int, a: int, p: int, q: int, out: int) -> None:
+    """One output cell of one plane."""
+    rows, columns = geti64(geo, KERNEL + 1), geti64(geo, KERNEL + 2)
+    k0, i0, j0 = first_tap(geo, 0, a), first_tap(geo, 1, p), first_tap(geo, 2, q)
+    best, taken = f4(-np.inf), (k0 * rows + i0) * columns + j0
+    for k in range(k0, last_tap(geo, 0, a)):
+        for i in range(i0, last_tap(geo, 1, p)):
+            start = line_start(geo, cell(geo, 0, a, k), cell(geo, 1, p, i))
+            for j in range(j0, last_tap(geo, 2, q)):
+                v = get32(x, start + cell(geo, 2, q, j))
+                if v > best or v != v:
+                    best, taken = v, (k * rows + i) * columns + j
+    put32(y, out, best)
+    put8(winner, out, np.uint8(taken))
+
+
+@device
+def _max_line2(top: int, low: int, y: int, winner: int, count: int) -> None:
+    """``count`` 2×2 windows side by side on two input lines."""
+    for q in range(count):
+        best, taken = get32(top, 2 * q), np.int32(0)
+        v = get32(top, 2 * q + 1)
+        later = (v > best) | (v != v)
+        best, taken = v if later else best, np.int32(1) if later else taken
+        v = get32(low, 2 * q)
+        later = (v > best) | (v != v)
+        best, taken = v if later else best, np.int32(2) if later else taken
+        v = get32(low, 2 * q + 1)
+        later = (v > best) | (v != v)
+        best, taken = v if later else best, np.int32(3) if later else taken
+        put32(y, q, best)
+        put8(winner, q, np.uint8(taken))
+
+
+@kernel
+def max_planes(chunk, worker, x, y, winner, geo, planes, step):
+    """``step`` planes a chunk."""
+    depth, height, width = geti64(geo, OUTPUT), geti64(geo, OUTPUT + 1), geti64(geo, OUTPUT + 2)
+    cells = geti64(geo, SIZE) * geti64(geo, SIZE + 1) * geti64(geo, SIZE + 2)
+    fast = geti64(geo, TWO_BY_TWO) == 1
+    for plane in range(chunk * step, min(planes, (chunk + 1) * step)):
+        source, out = x + 4 * plane * cells, plane * depth * height * width
+        for a in range(depth):
+            for p in range(height):
+                done = 0
+                if (
+                    fast
+                    and last_tap(geo, 1, p) - first_tap(geo, 1, p) == 2
+                    and last_tap(geo, 0, a) == 1
+                ):
+                    done = min(width, geti64(geo, SIZE + 2) // 2)
+                    top = source + 4 * line_start(geo, cell(geo, 0, a, 0), cell(geo, 1, p, 0))
+                    low = top + 4 * geti64(geo, SIZE + 2)
+                    _max_line2(top, low, y + 4 * out, winner + out, done)
+                for q in range(done, width):
+                    _max_cell(source, y, winner, geo, a, p, q, out + q)
+                out += width
+
+
+@kernel
+def gather_rows(chunk, worker, x, y, winner, geo, lines, channels, step):
+    """Channels innermost: y[cell, c] = x[winning cell, c]."""
+    depth, height, width = geti64(geo, OUTPUT), geti64(geo, OUTPUT + 1), geti64(geo, OUTPUT + 2)
+    image = 4 * channels * geti64(geo, SIZE) * geti64(geo, SIZE + 1) * geti64(geo, SIZE + 2)
+    for line in range(chunk * step, min(lines, (chunk + 1) * step)):
+        p, a, source = line % height, line // height % depth, x + line // (height * depth) * image
+        for q in range(width):
+            out = (line * width + q) * channels
+            for c in range(channels):
+                won = winning_cell(geo, a, p, q, np.int64(get8(winner, out + c)))
+                put32(y, out + c, get32(source, won * channels + c))
+
+
+@kernel
+def gather_planes(chunk, worker, x, y, winner, geo, planes, step):
+    """y[plane, cell] = x[plane, winning cell]."""
+    depth, height, width = geti64(geo, OUTPUT), geti64(geo, OUTPUT + 1), geti64(geo, OUTPUT + 2)
+    cells = geti64(geo, SIZE) * geti64(geo, SIZE + 1) * geti64(geo, SIZE + 2)
+    for plane in range(chunk * step, min(planes, (chunk + 1) * step)):
+        out = plane * depth * height * width
+        for a in range(depth):
+            for p in range(height):
+                for q in range(width):
+                    won = winning_cell(geo, a, p, q, np.int64(get8(winner, out)))
+                    put32(y, out, get32(x, plane * cells + won))
+                    out += 1
+
+
+@kernel
+def scatter_rows(chunk, worker, gy, gx, winner, geo, channels, apart):
+    """Image ``chunk``, channels innermost. ``apart``: windows do not overlap, so that cells are
+    written, not added to."""
+    depth, height, width = geti64(geo, OUTPUT), geti64(geo, OUTPUT + 1), geti64(geo, OUTPUT + 2)
+    cells = geti64(geo, SIZE) * geti64(geo, SIZE + 1) * geti64(geo, SIZE + 2)
+    rows, columns, target = (
+        geti64(geo, KERNEL + 1),
+        geti64(geo, KERNEL + 2),
+        gx + 4 * chunk * cells * channels,
+    )
+    out, zero = chunk * depth * height * width * channels, splat(f4(0))
+    if apart < 2:
+        set_zero(target, cells * channels)
+    for a in range(depth):
+        for p in range(height):
+            for q in range(width):
+                for c in range(0, channels, WIDTH):
+                    lanes = min(WIDTH, channels - c)
+                    g, won = vget(gy + 4 * (out + c), lanes), load_bytes(winner + out + c, lanes)
+                    for k in range(first_tap(geo, 0, a), last_tap(geo, 0, a)):
+                        for i in range(first_tap(geo, 1, p), last_tap(geo, 1, p)):
+                            start = line_start(geo, cell(geo, 0, a, k), cell(geo, 1, p, i))
+                            for j in range(first_tap(geo, 2, q), last_tap(geo, 2, q)):
+                                v = select_same(
+                                    won, splat(f4((k * rows + i) * columns + j)), g, zero
+                                )
+                                at = target + 4 * ((start + cell(geo, 2, q, j)) * channels + c)
+                                vput(at, v if apart else v + vget(at, lanes), lanes)
+                out += channels
+
+
+@device
+def _scatter_line2(g: int, winner: int, top: int, low: int, count: int) -> None:
+    """The adjoint of ``_max_line2``."""
+    zero, zeros, whole = f4(0), splat(f4(0)), count // WIDTH * WIDTH
+    for q in range(0, whole, WIDTH):
+        u, won = load(g + 4 * q), load_bytes(winner + q, WIDTH)
+        a, b = select_same(won, zeros, u, zeros), select_same(won, splat(f4(1)), u, zeros)
+        store(top + 8 * q, interleave_low(a, b))
+        store(top + 8 * q + BYTES, interleave_high(a, b))
+        a, b = select_same(won, splat(f4(2)), u, zeros), select_same(won, splat(f4(3)), u, zeros)
+        store(low + 8 * q, interleave_low(a, b))
+        store(low + 8 * q + BYTES, interleave_high(a, b))
+    for q in range(whole, count):
+        v, t = get32(g, q), get8(winner, q)
+        put32(top, 2 * q, v if t == 0 else zero)
+        put32(top, 2 * q + 1, v if t == 1 else zero)
+        put32(low, 2 * q, v if t == 2 else zero)
+        put32(low, 2 * q + 1, v if t == 3 else zero)
+
+
+@kernel
+def scatter_planes(chunk, worker, gy, gx, winner, geo, planes, step, apart):
+    """``step`` planes a chunk."""
+    depth, height, width = geti64(geo, OUTPUT), geti64(geo, OUTPUT + 1), geti64(geo, OUTPUT + 2)
+    cells = geti64(geo, SIZE) * geti64(geo, SIZE + 1) * geti64(geo, SIZE + 2)
+    fast = geti64(geo, TWO_BY_TWO) == 1
+    rows, columns = geti64(geo, SIZE + 1), geti64(geo, SIZE + 2)
+    for plane in range(chunk * step, min(planes, (chunk + 1) * step)):
+        target, out = gx + 4 * plane * cells, plane * depth * height * width
+        if not (fast and apart == 2 and height * 2 == rows and width * 2 == columns):
+            set_zero(target, cells)
+        for a in range(depth):
+            for p in range(height):
+                done = 0
+                if (
+                    fast
+                    and last_tap(geo, 1, p) - first_tap(geo, 1, p) == 2
+                    and last_tap(geo, 0, a) == 1
+                ):
+                    done = min(width, geti64(geo, SIZE + 2) // 2)
+                    top = target + 4 * line_start(geo, cell(geo, 0, a, 0), cell(geo, 1, p, 0))
+                    _scatter_line2(
+                        gy + 4 * out, winner + out, top, top + 4 * geti64(geo, SIZE + 2), done
+                    )
+                for q in range(done, width):
+                    won = winning_cell(geo, a, p, q, np.int64(get8(winner, out + q)))
+                    write32(target, won, read32(target, won) + get32(gy, out + q))
+                out += width

@@ -1,0 +1,89 @@
+"""Where pooling windows lie: a table of int64 worked out beforehand, and its reading in kernels.
+
+Rows SIZE, OUTPUT, KERNEL, STRIDE, DILATION, TABLE of three axes each (missing ones have size 1).
+TABLE says where an axis's list of (first tap on an input cell, last + 1, cell of tap 0) by output
+position begins. A tap is a position of the kernel; cells of one plane are counted from 0 in C
+order. TWO_BY_TWO is one number: whether windows are 2×2 at stride 2 on images, undilated, and begin
+on input cells of the last axis.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from tinygrad_cnn.geometry import Shape, Window
+
+from .access import geti64, put32
+from .runtime import device
+
+SIZE, OUTPUT, KERNEL, STRIDE, DILATION, TABLE, TWO_BY_TWO = range(0, 21, 3)
+
+
+@lru_cache(64)
+def geometry(sizes: Shape, outputs: Shape, window: Window) -> tuple[Any, int]:
+    """(the table, apart): 0 windows overlap, 1 they do not, 2 they also cover every cell."""
+    kernel, stride, padding, dilation = window
+    lone = (1,) * (3 - len(sizes))  # missing axes
+    rows = (sizes, outputs, kernel, stride, dilation)
+    head = [value for row in rows for value in (*lone, *row)] + [0] * 4
+    before = [0] * len(lone) + [lo for lo, _ in padding]
+    parts, length = [], len(head)
+    for axis in range(3):
+        n, q, k, s, d = head[axis : DILATION + 3 : 3]
+        start = np.arange(q) * s - before[axis]
+        first = np.maximum(0, -(start // d))
+        last = np.minimum(k, -((start - n) // d))
+        parts.append(np.stack([first, last, start], 1).reshape(-1))
+        head[TABLE + axis] = length
+        length += 3 * q
+    pairs = kernel[-2:] == stride[-2:] == (2, 2) and all(k == 1 for k in kernel[:-2])
+    head[TWO_BY_TWO] = int(pairs and set(dilation) == {1} and before[2] == 0)
+    table = np.concatenate([head, *parts]).astype(np.int64)
+    apart = all(s >= k and d == 1 for k, s, d in zip(kernel, stride, dilation, strict=True))
+    covers = apart and all(
+        k == s and lo == 0 and q * s >= n
+        for n, q, k, s, (lo, _) in zip(sizes, outputs, kernel, stride, padding, strict=True)
+    )
+    return table, apart + covers
+
+
+@device
+def first_tap(geo: int, axis: int, p: int) -> int:
+    """The first kernel position of output p on an axis that lies on an input cell."""
+    return geti64(geo, geti64(geo, TABLE + axis) + 3 * p)
+
+
+@device
+def last_tap(geo: int, axis: int, p: int) -> int:
+    """One past the last such position."""
+    return geti64(geo, geti64(geo, TABLE + axis) + 3 * p + 1)
+
+
+@device
+def cell(geo: int, axis: int, p: int, i: int) -> int:
+    """The input cell that kernel position i of output p sees."""
+    return geti64(geo, geti64(geo, TABLE + axis) + 3 * p + 2) + i * geti64(geo, DILATION + axis)
+
+
+@device
+def line_start(geo: int, d: int, h: int) -> int:
+    """Number of the first cell of input line (d, h)."""
+    return (d * geti64(geo, SIZE + 1) + h) * geti64(geo, SIZE + 2)
+
+
+@device
+def winning_cell(geo: int, a: int, p: int, q: int, t: int) -> int:
+    """Number of the input cell that kernel position t of output (a, p, q) sees."""
+    j, rest = t % geti64(geo, KERNEL + 2), t // geti64(geo, KERNEL + 2)
+    i, k = rest % geti64(geo, KERNEL + 1), rest // geti64(geo, KERNEL + 1)
+    return line_start(geo, cell(geo, 0, a, k), cell(geo, 1, p, i)) + cell(geo, 2, q, j)
+
+
+@device
+def set_zero(p: int, count: int) -> None:
+    """``count`` float32."""
+    for i in range(count):
+        put32(p, i, np.float32(0))
