@@ -85,10 +85,14 @@ def test_computing_primitives_launch_kernels() -> None:
         "batch_norm": lambda: k.batch_norm(x, c, k.exp(c), None, None, 1e-5),
         "batch_norm_grad": lambda: k.batch_norm_grad(x, x, c, k.exp(c), None, 1e-5),
         "cross_entropy": lambda: k.cross_entropy(a, b), "cross_entropy_grad": lambda: k.cross_entropy_grad(c[:1], a[:1], b[:1]),
+        "conv_relu": lambda: k.conv_relu(x, w, None, window, 1), "linear_relu": lambda: k.linear_relu(a, a, None),
+        "conv_relu_pool": lambda: k.conv_relu_pool(x, w, None, window, 1, pool),
+        "batch_norm_relu": lambda: k.batch_norm_relu(x, c, k.exp(c), None, None, 1e-5, x),
+        "batch_norm_relu_grad": lambda: k.batch_norm_relu_grad(x, x, x, c, k.exp(c), None, 1e-5, True),
         "sgd_step": lambda: k.sgd_step([a], [a], None, 0.1, 0, 0, 0, False, True),
         "adam_step": lambda: k.adam_step([a], [a], [a], [k.exp(a)], 0.1, (0.9, 0.99), 1e-8, 0, False, 1),
     }  # fmt: skip
-    assert set(calls) | BOOKKEEPING == primitives()
+    assert (set(calls) | BOOKKEEPING) - {"add_relu"} == primitives()
     silent = []
     for name, call in calls.items():
         with tg.cuda.report(mode="fast") as r:

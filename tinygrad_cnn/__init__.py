@@ -165,7 +165,7 @@ __version__ = "0.1.0"
 __all__ = [
     "abs", "add", "all", "allclose", "amax", "amin", "any", "arange", "argmax", "argmin",
     "argsort", "as_tensor", "autograd", "available_backends", "bmm", "bool_", "broadcast_to",
-    "cat", "ceil", "chunk", "clamp", "clone", "contiguous", "cos", "count_nonzero", "cumsum",
+    "cat", "ceil", "chunk", "clamp", "clone", "contiguous", "cos", "count_nonzero", "cuda", "cumsum",
     "data", "diagonal", "div", "dot", "einsum", "empty", "empty_like", "enable_grad", "eq",
     "equal", "erf", "exp", "expand", "expm1", "eye", "flatten", "flip", "float16", "float32",
     "float64", "floor", "floor_divide", "from_numpy", "full", "full_like", "gather", "ge",

@@ -60,8 +60,14 @@ class Convolution(Products):
     def _tiled(self, name: str, tile: dict[str, int], defines: dict[str, Any], along_n: int) -> Any:
         return self.kernel(name, [*FILES, f"{name}.cu"], **defines, **tile, ALONG_M=0, ALONG_N=along_n)
 
-    @through_float32
     def conv(self, x: Array, w: Array, bias: Array | None, window: Window, groups: int) -> Array:
+        return self._conv(x, w, bias, window, groups, relu=0)
+
+    def conv_relu(self, x: Array, w: Array, bias: Array | None, window: Window, groups: int) -> Array:
+        return self._conv(x, w, bias, window, groups, relu=1)
+
+    @through_float32
+    def _conv(self, x: Array, w: Array, bias: Array | None, window: Window, groups: int, relu: int) -> Array:
         x, w = self.dense(x), self.dense(w, x.dtype)
         bias = None if bias is None else self.dense(bias, x.dtype)
         outputs = window.output(x.shape[2:])
@@ -74,13 +80,13 @@ class Convolution(Products):
             return y
         if terms < DIRECT_BELOW:
             kernel = self.kernel("conv_direct", ["window.cu", "conv_direct.cu"], **defines)
-            self.each(kernel, y.size, x, w, bias, y, y.size, C, O, groups, *sizes, flops=flops)
+            self.each(kernel, y.size, x, w, bias, y, y.size, C, O, groups, *sizes, relu, flops=flops)
             return y
         tile = self._tile(O // groups, N * P, x.itemsize)
         grid = (-(-N * P // tile["BN"]), -(-(O // groups) // tile["BM"]), groups)
         kernel = self._tiled("conv_forward", tile, defines, along_n=1)
         threads = tile["BM"] // tile["TM"] * (tile["BN"] // tile["TN"])
-        self.launch(kernel, grid, threads, x, w, bias, y, N, C, O, groups, *sizes, flops=flops)
+        self.launch(kernel, grid, threads, x, w, bias, y, N, C, O, groups, *sizes, relu, flops=flops)
         return y
 
     @through_float32

@@ -23,12 +23,12 @@ FORMULAS: dict[str, str | tuple[str, str]] = {
     "minimum": "a < b || a != a ? a : b", "remainder": "modulo(a, b)", "floor_divide": "floor_quotient(a, b)",
     "equal": "a == b", "not_equal": "a != b", "less": "a < b", "less_equal": "a <= b", "greater": "a > b",
     "greater_equal": "a >= b", "logical_and": "a && b", "logical_or": "a || b", "logical_xor": "!a != !b",
-    "relu_grad": "b > 0 ? a : 0",
+    "relu_grad": "b > 0 ? a : 0", "add_relu": "a + b < 0 ? 0 : a + b",
 }  # fmt: skip
 UNARY = tuple(FORMULAS)[: tuple(FORMULAS).index("add")]
 BINARY = tuple(FORMULAS)[len(UNARY) :]
 # Operations that NumPy lacks follow the type rules of one that it has.
-LIKE = {"erf": "exp", "sigmoid": "exp", "relu": "negative", "relu_grad": "multiply"}
+LIKE = {"erf": "exp", "sigmoid": "exp", "relu": "negative", "relu_grad": "multiply", "add_relu": "add"}
 DIMENSIONS = 6
 
 

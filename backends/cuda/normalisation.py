@@ -37,18 +37,36 @@ class Normalisation(Pooling):
         self.each(kernel, C, partial, x, mean, var, C, S, chunks)
         return mean, var
 
-    @through_float32
     def batch_norm(
+        self, x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None, eps: float
+    ) -> Array:
+        return self._normalise(x, mean, var, weight, bias, eps, None, 0)
+
+    def batch_norm_relu(
         self, x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None, eps: float,
-        relu: bool = False,
+        residual: Array | None,
+    ) -> Array:  # fmt: skip
+        return self._normalise(x, mean, var, weight, bias, eps, residual, 1)
+
+    @through_float32
+    def _normalise(
+        self, x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None, eps: float,
+        residual: Array | None, relu: int,
     ) -> Array:  # fmt: skip
         x = self.dense(x)
         _, C, S, _ = self._channels(x)
         y = self.new(x.shape, x.dtype)
-        vectors = [None if v is None else self.dense(v, x.dtype) for v in (mean, var, weight, bias)]
+        others = [None if v is None else self.dense(v, x.dtype) for v in (mean, var, weight, bias, residual)]
         kernel = self.kernel("batch_norm_apply", ["batch_norm.cu"], T=c_type(x.dtype))
-        self.each(kernel, x.size, x, *vectors, y, eps, x.size, C, S, int(relu))
+        self.each(kernel, x.size, x, *others, y, eps, x.size, C, S, relu)
         return y
+
+    def batch_norm_relu_grad(
+        self, gy: Array, y: Array, x: Array, mean: Array, var: Array, weight: Array | None, eps: float,
+        residual: bool,
+    ) -> tuple[Array, Array, Array, Array | None]:  # fmt: skip
+        g = self._binary("relu_grad", gy, y)
+        return (*self.batch_norm_grad(g, x, mean, var, weight, eps), g if residual else None)
 
     @through_float32
     def batch_norm_grad(

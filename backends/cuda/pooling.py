@@ -34,6 +34,12 @@ class Pooling(Convolution):
                   *three(x.shape[2:], 1), *three(outputs, 1), *window_args(window))  # fmt: skip
         return y, winner
 
+    def conv_relu_pool(
+        self, x: Array, w: Array, bias: Array | None, window: Window, groups: int, pool: Window
+    ) -> tuple[Array, Array]:
+        y, winner = self.max_pool(self.conv(x, w, bias, window, groups), pool)
+        return self._unary("relu", y, out=y), winner
+
     @through_float32
     def max_pool_gather(self, x: Array, winner: Array, window: Window) -> Array:
         x, winner = self.dense(x), self.dense(winner)

@@ -130,10 +130,17 @@ class Products(Indexing):
             total = self._merge("sum", partial, batch, splits, M * N, out.dtype)
             self.copy_into(out, total.reshape(out.shape))
 
-    @through_float32
     def linear(self, x: Array, w: Array, bias: Array | None) -> Array:
+        return self._linear(x, w, bias, "add")
+
+    def linear_relu(self, x: Array, w: Array, bias: Array | None) -> Array:
+        y = self._linear(x, w, bias, "add_relu")
+        return self._unary("relu", y, out=y) if bias is None else y
+
+    @through_float32
+    def _linear(self, x: Array, w: Array, bias: Array | None, epilogue: str) -> Array:
         rows = math.prod(x.shape[:-1])
         y = self.matmul(self.dense(x).reshape(rows, x.shape[-1]), w.T)
         if bias is not None:
-            self._binary("add", y, bias, out=y)
+            self._binary(epilogue, y, bias, out=y)
         return y.reshape(*x.shape[:-1], w.shape[0])

@@ -65,14 +65,15 @@ extern "C" __global__ void batch_norm_merge(const T* partial, const T* x, T* mea
     var[c] = all.n > (T)0 ? all.m2 / all.n : (T)0;
 }
 
-// y = (x − mean) / sqrt(var + eps) · weight + bias, then max(y, 0) if relu
-extern "C" __global__ void batch_norm_apply(const T* x, const T* mean, const T* var, const T* weight, const T* bias, T* y,
-                                            T eps, long long n, int C, int S, int relu) {
+// y = (x − mean) / sqrt(var + eps) · weight + bias + residual, then max(y, 0) if relu
+extern "C" __global__ void batch_norm_apply(const T* x, const T* mean, const T* var, const T* weight, const T* bias,
+                                            const T* residual, T* y, T eps, long long n, int C, int S, int relu) {
     for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += (long long)gridDim.x * blockDim.x) {
         const int c = (int)(i / S % C);
         T v = (x[i] - mean[c]) / sqrt(var[c] + eps);
         if (weight) v *= weight[c];
         if (bias) v += bias[c];
+        if (residual) v += residual[i];
         y[i] = relu && v < (T)0 ? (T)0 : v;
     }
 }

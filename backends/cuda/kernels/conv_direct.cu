@@ -6,7 +6,7 @@
 extern "C" __global__ void conv_direct(const T* x, const T* w, const T* bias, T* y, long long outputs, int C, int O, int groups,
                                        int X0, int X1, int X2, int P0, int P1, int P2, int i0, int i1, int i2,
                                        int stride0, int stride1, int stride2, int pad0, int pad1, int pad2,
-                                       int dilation0, int dilation1, int dilation2) {
+                                       int dilation0, int dilation1, int dilation2, int relu) {
     const int I0 = PICK(FIXED_I0, i0), I1 = PICK(FIXED_I1, i1), I2 = PICK(FIXED_I2, i2);
     const int P = P0 * P1 * P2, X = X0 * X1 * X2, taps = I0 * I1 * I2, Cg = C / groups;
     for (long long e = (long long)blockIdx.x * blockDim.x + threadIdx.x; e < outputs; e += (long long)gridDim.x * blockDim.x) {
@@ -23,7 +23,7 @@ extern "C" __global__ void conv_direct(const T* x, const T* w, const T* bias, T*
                         if (inside(x0, X0) && inside(x1, X1) && inside(x2, X2))
                             sum += cells[(long long)c * X + (x0 * X1 + x1) * X2 + x2] * weights[(c * I0 + a) * I1 * I2 + b * I2 + d];
                     }
-        y[e] = sum;
+        y[e] = relu && sum < (T)0 ? (T)0 : sum;
     }
 }
 

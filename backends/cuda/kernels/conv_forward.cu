@@ -1,6 +1,6 @@
 // Convolution as one matrix product that is never stored (implicit GEMM); after window.cu and tile.cu.
 //
-//   y[n, o, p] = bias[o] + Σ_{c, i} w[o, c, i] · x[n, c, p·stride + i·dilation − pad]
+//   y[n, o, p] = bias[o] + Σ_{c, i} w[o, c, i] · x[n, c, p·stride + i·dilation − pad],  max(·, 0) if relu
 //
 // With rows m = o, columns = (n, p) and k = (c, i), w is the left matrix as it lies in memory and x the
 // right one, each element found when it is needed. p and i stand for three axes each. blockIdx.z is the
@@ -10,7 +10,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 conv_forward(const T* x, const T* w, const T* bias, T* y, int N, int C, int O, int groups,
              int X0, int X1, int X2, int P0, int P1, int P2, int i0, int i1, int i2,
              int stride0, int stride1, int stride2, int pad0, int pad1, int pad2,
-             int dilation0, int dilation1, int dilation2) {
+             int dilation0, int dilation1, int dilation2, int relu) {
     const int I0 = PICK(FIXED_I0, i0), I1 = PICK(FIXED_I1, i1), I2 = PICK(FIXED_I2, i2);
     const int taps = I0 * I1 * I2, P = P0 * P1 * P2, Og = O / groups, Cg = C / groups, K = Cg * taps;
     const int o0 = blockIdx.y * BM, column0 = blockIdx.x * BN, group = blockIdx.z;
@@ -42,7 +42,9 @@ conv_forward(const T* x, const T* w, const T* bias, T* y, int N, int C, int O, i
 #pragma unroll
         for (int i = 0; i < TM; ++i) {
             const int o = o0 + tile_row() + i;
-            if (o < Og) pixel[(long long)o * P] = sum[i][j] + (bias ? bias[group * Og + o] : (T)0);
+            if (o >= Og) continue;
+            const T v = sum[i][j] + (bias ? bias[group * Og + o] : (T)0);
+            pixel[(long long)o * P] = relu && v < (T)0 ? (T)0 : v;
         }
     }
 }
