@@ -23,7 +23,9 @@ def device_from_environment() -> SimDevice:
         elif name == "seed" and value.isdigit():
             options["block_seed"] = int(value)
         else:
-            raise ValueError(f"TINYGRAD_CNN_CUDASIM: expected check, descending or seed=N, received {part!r}")
+            raise ValueError(
+                f"TINYGRAD_CNN_CUDASIM: expected check, descending or seed=N, received {part!r}"
+            )
     return SimDevice(**options)
 
 

@@ -23,7 +23,9 @@ class Planted(NamedTuple):
 
 
 def source(planted: Planted) -> str:
-    return f'extern "C" __global__ void {planted.name}({planted.parameters}) {{\n{planted.body}\n}}\n'
+    return (
+        f'extern "C" __global__ void {planted.name}({planted.parameters}) {{\n{planted.body}\n}}\n'
+    )
 
 
 def marked_line(planted: Planted) -> int:

@@ -49,10 +49,18 @@ def make_cupy(driver: int = 12090, devices: int = 1) -> Any:
             assert shared_mem <= self.max_dynamic_shared_size_bytes
             for a, p in zip(args, self.kernel.signature.parameters, strict=True):
                 if p.how == "v":
-                    assert isinstance(a, np.generic) and a.dtype == DTYPES[p.code], (self.kernel.name, p, a)
+                    assert isinstance(a, np.generic) and a.dtype == DTYPES[p.code], (
+                        self.kernel.name,
+                        p,
+                        a,
+                    )
                 else:
                     null = isinstance(a, np.uint64) and a == 0
-                    assert null or (isinstance(a, CupyArray) and a.dtype == DTYPES[p.code]), (self.kernel.name, p, a)
+                    assert null or (isinstance(a, CupyArray) and a.dtype == DTYPES[p.code]), (
+                        self.kernel.name,
+                        p,
+                        a,
+                    )
             calls.append(("launch", self.kernel.name))
             pointers = [None if p.how != "v" and isinstance(a, np.uint64) else a
                         for a, p in zip(args, self.kernel.signature.parameters, strict=True)]  # fmt: skip
@@ -62,7 +70,9 @@ def make_cupy(driver: int = 12090, devices: int = 1) -> Any:
         def __init__(self, code: str, options: tuple[str, ...]) -> None:
             assert options[0] == "--std=c++17" and set(options[1:]) <= {"--fmad=false"}
             calls.append(("RawModule", options))
-            self.kernels = simulator.compile(Module((("cupy.cu", code),), (), "--fmad=false" not in options))
+            self.kernels = simulator.compile(
+                Module((("cupy.cu", code),), (), "--fmad=false" not in options)
+            )
 
         def get_function(self, name: str) -> Kernel:
             return Kernel(self.kernels[name])
@@ -122,5 +132,13 @@ def make_cupy(driver: int = 12090, devices: int = 1) -> Any:
         setattr(cupy, name, value)
     for name in ("broadcast_to", "moveaxis", "flip", "may_share_memory", "matmul"):
         function = getattr(np, name)
-        setattr(cupy, name, (lambda f: lambda *a, **k: f(*a, **({"subok": True} | k if f is np.broadcast_to else k)))(function))
+        setattr(
+            cupy,
+            name,
+            (
+                lambda f: (
+                    lambda *a, **k: f(*a, **({"subok": True} | k if f is np.broadcast_to else k))
+                )
+            )(function),
+        )
     return cupy

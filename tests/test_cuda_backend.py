@@ -57,12 +57,20 @@ def test_computing_primitives_launch_kernels() -> None:
     k = load_backend("cudasim")
     x, w, i = k.asarray(draw(2, 4, 6, 6)), k.asarray(draw(4, 4, 3, 3)), k.asarray(np.array([1, 0]))
     a, b = k.asarray(draw(6, 6)), k.asarray(np.array([1, 2, 0, 3, 1, 1]))
-    window, pool = Window((3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1)), Window((2, 2), (2, 2), ((0, 0),) * 2, (1, 1))
+    window, pool = (
+        Window((3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1)),
+        Window((2, 2), (2, 2), ((0, 0),) * 2, (1, 1)),
+    )
     y, winner = k.max_pool(x, pool)
     c, two = k.asarray(draw(4)), ((2,) * 3, (2,) * 3)
-    calls: dict[str, Callable[[], object]] = {name: lambda n=name: getattr(k, n)(a) for name in UNARY}  # type: ignore[misc]
+    calls: dict[str, Callable[[], object]] = {
+        name: lambda n=name: getattr(k, n)(a) for name in UNARY
+    }  # type: ignore[misc]
     calls |= {name: lambda n=name: getattr(k, n)(a, a) for name in BINARY}  # type: ignore[misc]
-    calls |= {name: lambda n=name: getattr(k, n)(a, (1,), False) for name in "sum prod max min any all".split()}  # type: ignore[misc]
+    calls |= {
+        name: lambda n=name: getattr(k, n)(a, (1,), False)
+        for name in "sum prod max min any all".split()
+    }  # type: ignore[misc]
     calls |= {name: lambda n=name: getattr(k, n)(a, 1) for name in  # type: ignore[misc]
               "argmax argmin argsort cumsum softmax log_softmax".split()}  # fmt: skip
     calls |= {
@@ -110,11 +118,20 @@ def training_step(backend: CudaSimBackend) -> list[Any]:
     rng = np.random.default_rng(3)
     x = tg.tensor(rng.standard_normal((3, 3, 11, 9)).astype(F), backend=backend)
     shapes = ((35, 3, 3, 3), (6, 35, 3, 2), (7, 54))
-    params = [tg.tensor(0.2 * rng.standard_normal(s).astype(F), backend=backend, requires_grad=True) for s in shapes]
-    gamma, beta = (tg.tensor(v * np.ones(35, F), backend=backend, requires_grad=True) for v in (1, 0))
-    y = T.batch_norm(T.conv2d(x, params[0], stride=(2, 1), padding=1), None, None, gamma, beta, training=True)
+    params = [
+        tg.tensor(0.2 * rng.standard_normal(s).astype(F), backend=backend, requires_grad=True)
+        for s in shapes
+    ]
+    gamma, beta = (
+        tg.tensor(v * np.ones(35, F), backend=backend, requires_grad=True) for v in (1, 0)
+    )
+    y = T.batch_norm(
+        T.conv2d(x, params[0], stride=(2, 1), padding=1), None, None, gamma, beta, training=True
+    )
     y = T.avg_pool2d(T.conv2d(T.max_pool2d(y.tanh(), 2, 1), params[1]), (1, 2))
-    loss = T.cross_entropy(y.flatten(1) @ params[2].T, tg.tensor(np.array([1, 0, 6]), backend=backend))
+    loss = T.cross_entropy(
+        y.flatten(1) @ params[2].T, tg.tensor(np.array([1, 0, 6]), backend=backend)
+    )
     params += [gamma, beta]
     first = tg.autograd.grad(loss, params, create_graph=True)
     norm = sum(((g * g).sum() for g in first), tg.tensor(F(0), backend=backend))
@@ -123,7 +140,15 @@ def training_step(backend: CudaSimBackend) -> list[Any]:
     for p, g in zip(params, first, strict=True):
         p.grad = g.detach()
     optimizer.step()
-    return [t.numpy().copy() for t in (loss.detach(), *(g.detach() for g in first), *second, *(p.detach() for p in params))]
+    return [
+        t.numpy().copy()
+        for t in (
+            loss.detach(),
+            *(g.detach() for g in first),
+            *second,
+            *(p.detach() for p in params),
+        )
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -131,8 +156,12 @@ def reference() -> list[Any]:
     return training_step(CudaSimBackend(SimDevice()))
 
 
-@pytest.mark.parametrize("options", [{"descending": True}, {"block_seed": 5}, {"descending": True, "block_seed": 11}])
-def test_any_order_of_threads_and_blocks_gives_the_same_bits(reference: list[Any], options: Any) -> None:
+@pytest.mark.parametrize(
+    "options", [{"descending": True}, {"block_seed": 5}, {"descending": True, "block_seed": 11}]
+)
+def test_any_order_of_threads_and_blocks_gives_the_same_bits(
+    reference: list[Any], options: Any
+) -> None:
     found = training_step(CudaSimBackend(SimDevice(**options)))
     assert all(np.array_equal(a, b) for a, b in zip(found, reference, strict=True))
 
@@ -151,11 +180,20 @@ def test_check_mode_finds_nothing_in_a_training_step() -> None:
 
 def test_large_and_ragged_products_are_clean_and_right() -> None:
     k = CudaSimBackend(SimDevice(check=True))
-    for m, n, inner in ((1, 1, 1), (33, 65, 9), (70, 257, 31), (260, 300, 17), (5, 6, 1100), (64, 128, 64)):
+    for m, n, inner in (
+        (1, 1, 1),
+        (33, 65, 9),
+        (70, 257, 31),
+        (260, 300, 17),
+        (5, 6, 1100),
+        (64, 128, 64),
+    ):
         a, b = draw(m, inner), draw(inner, n)
         for x in (a, np.asfortranarray(a)):
             for y in (b, np.asfortranarray(b)):
-                np.testing.assert_allclose(k.matmul(k.from_numpy(x), k.from_numpy(y)), a @ b, rtol=1e-3, atol=1e-4)
+                np.testing.assert_allclose(
+                    k.matmul(k.from_numpy(x), k.from_numpy(y)), a @ b, rtol=1e-3, atol=1e-4
+                )
     k.gemm = "matmul16"
     a, b = draw(33, 20), draw(20, 17)
     np.testing.assert_allclose(k.matmul(k.asarray(a), k.asarray(b)), a @ b, rtol=1e-4, atol=1e-5)
@@ -185,7 +223,11 @@ def test_backends_can_be_swapped_by_one_line() -> None:
 def barriers() -> list[tuple[str, int]]:
     """(file, number) of each __syncthreads() in the kernels."""
     files = sorted({name for e in catalogue() for name, _ in e.module.parts})
-    return [(f, i) for f in files for i in range(len(re.findall(r"__syncthreads\(\)", host.kernel_text(f))))]
+    return [
+        (f, i)
+        for f in files
+        for i in range(len(re.findall(r"__syncthreads\(\)", host.kernel_text(f))))
+    ]
 
 
 def without(text: str, number: int) -> str:
@@ -204,9 +246,20 @@ def use_all_barriers(k: CudaSimBackend) -> None:
     k.batch_norm_grad(x, x, var, var, None, 1e-5)
     from tinygrad_cnn.backends.cuda.products import TILES
 
-    kernel = k.kernel("matmul", ["tile.cu", "matmul.cu"], T="float", **TILES["small"], VA=1, VB=1, ALONG_M=0, ALONG_N=1)
+    kernel = k.kernel(
+        "matmul",
+        ["tile.cu", "matmul.cu"],
+        T="float",
+        **TILES["small"],
+        VA=1,
+        VB=1,
+        ALONG_M=0,
+        ALONG_N=1,
+    )
     c = k.new((2, 32, 32), F)
-    k.launch(kernel, (1, 1, 1), 64, a, a, c, 32, 32, 40, 40, 40, 4, 4, 2, 1, 40)  # one block, two matrices
+    k.launch(
+        kernel, (1, 1, 1), 64, a, a, c, 32, 32, 40, 40, 40, 4, 4, 2, 1, 40
+    )  # one block, two matrices
 
 
 @pytest.fixture
@@ -214,7 +267,11 @@ def mutated(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, int], No
     original = host.kernel_text.__wrapped__
 
     def mutate(file: str, number: int) -> None:
-        monkeypatch.setattr(host, "kernel_text", lambda n: without(original(n), number) if n == file else original(n))
+        monkeypatch.setattr(
+            host,
+            "kernel_text",
+            lambda n: without(original(n), number) if n == file else original(n),
+        )
 
     yield mutate
 
@@ -227,7 +284,9 @@ def test_barriers_are_where_they_should_be() -> None:
 
 
 @pytest.mark.parametrize(("file", "number"), barriers())
-def test_each_deleted_barrier_is_found(mutated: Callable[[str, int], None], file: str, number: int) -> None:
+def test_each_deleted_barrier_is_found(
+    mutated: Callable[[str, int], None], file: str, number: int
+) -> None:
     mutated(file, number)
     with tg.cuda.report(mode="check") as r:
         use_all_barriers(CudaSimBackend(SimDevice()))

@@ -40,7 +40,10 @@ def network(backend: Any) -> tuple[Any, list[Any], Any]:
     x = tg.tensor(rng.standard_normal((4, 2, 9, 9)).astype(F), backend=backend)
     target = tg.tensor(np.array([0, 2, 1, 2]), backend=backend)
     shapes = ((33, 2, 3, 3), (5, 33, 3, 3), (3, 20))
-    params = [tg.tensor((0.2 * rng.standard_normal(s)).astype(F), backend=backend, requires_grad=True) for s in shapes]
+    params = [
+        tg.tensor((0.2 * rng.standard_normal(s)).astype(F), backend=backend, requires_grad=True)
+        for s in shapes
+    ]
     optimizer = tg.optim.SGD(params, 0.05, 0.9)
     losses: list[Any] = []
 
@@ -131,7 +134,9 @@ def test_cublas_is_a_choice(cupy: Any) -> None:
     assert np.array_equal(found, [[3, 3], [12, 12]]) and "launch" not in {n for n, _ in cupy.calls}
 
 
-@pytest.mark.parametrize(("driver", "devices", "text"), [(0, 0, "driver"), (12090, 0, "no NVIDIA GPU")])
+@pytest.mark.parametrize(
+    ("driver", "devices", "text"), [(0, 0, "driver"), (12090, 0, "no NVIDIA GPU")]
+)
 def test_missing_driver_or_device_in_one_line(
     monkeypatch: pytest.MonkeyPatch, driver: int, devices: int, text: str
 ) -> None:

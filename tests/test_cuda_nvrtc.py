@@ -17,8 +17,12 @@ from tinygrad_cnn.backends.cuda.device import Module
 TABLE = Path(__file__).parent / "cuda_resources.tsv"
 Key = tuple[str, str, int]  # entry, kernel, architecture
 
-needs_nvrtc = pytest.mark.skipif(nvrtc.find_library() is None, reason="NVRTC is not installed: extra cuda-check")
-needs_nvdisasm = pytest.mark.skipif(nvrtc.disassembler() is None, reason="nvdisasm is not installed")
+needs_nvrtc = pytest.mark.skipif(
+    nvrtc.find_library() is None, reason="NVRTC is not installed: extra cuda-check"
+)
+needs_nvdisasm = pytest.mark.skipif(
+    nvrtc.disassembler() is None, reason="nvdisasm is not installed"
+)
 
 
 def measure(entries: list[Entry], arch: int) -> dict[Key, tuple[int, int, int, int, str]]:
@@ -34,7 +38,9 @@ def measure(entries: list[Entry], arch: int) -> dict[Key, tuple[int, int, int, i
 def recorded() -> dict[Key, tuple[int, int, int, int, str]]:
     with TABLE.open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.reader(file, delimiter="\t") if not row[0].startswith("#")][1:]
-    return {(r[0], r[1], int(r[2])): (int(r[3]), int(r[4]), int(r[5]), int(r[6]), r[7]) for r in rows}
+    return {
+        (r[0], r[1], int(r[2])): (int(r[3]), int(r[4]), int(r[5]), int(r[6]), r[7]) for r in rows
+    }
 
 
 @needs_nvrtc
@@ -44,11 +50,18 @@ def test_no_kernel_needs_more_than_recorded(arch: int) -> None:
     than the table says (another NVRTC may take a tenth more registers)."""
     table, found = recorded(), measure(catalogue(), arch)
     assert {k for k in table if k[2] == arch} == set(found), "write the table anew"
-    slack = 1.0 if TABLE.read_text(encoding="utf-8").startswith(f"# NVRTC {nvrtc.version()}\n") else 1.1
+    slack = (
+        1.0 if TABLE.read_text(encoding="utf-8").startswith(f"# NVRTC {nvrtc.version()}\n") else 1.1
+    )
     worse = {}
     for key, now in found.items():
         before = table[key]
-        if now[0] > before[0] * slack or now[1] > before[1] or now[2] > before[2] or (slack == 1 and now[3] < before[3]):
+        if (
+            now[0] > before[0] * slack
+            or now[1] > before[1]
+            or now[2] > before[2]
+            or (slack == 1 and now[3] < before[3])
+        ):
             worse[key] = (before, now)
     assert not worse
     assert not {k: v for k, v in found.items() if v[1]}, "registers spill to memory"
@@ -63,7 +76,9 @@ def test_every_kernel_file_is_in_the_catalogue() -> None:
 
 @needs_nvrtc
 @needs_nvdisasm
-@pytest.mark.parametrize("e", [e for e in catalogue() if e.name.startswith(("matmul ", "conv_"))], ids=lambda e: e.name)
+@pytest.mark.parametrize(
+    "e", [e for e in catalogue() if e.name.startswith(("matmul ", "conv_"))], ids=lambda e: e.name
+)
 def test_inner_loops_multiply_much_and_load_wide(e: Entry) -> None:
     """Of the inner loop a thread's step loads TM + TN numbers in vectors of four for TM·TN multiply-adds:
     8 FFMA for each LDS.128 with 4×4, 16 with 8×8; and nothing goes to local memory."""
@@ -80,8 +95,12 @@ def test_inner_loops_multiply_much_and_load_wide(e: Entry) -> None:
 
 @needs_nvrtc
 def test_errors_carry_file_and_line() -> None:
-    broken = Module((("a.cu", ""), ("b.cu", 'extern "C" __global__ void k(float* x) {\n  y = 1;\n}')))
-    with pytest.raises(nvrtc.CompileError, match=r"b\.cu\(2\): error: identifier \"y\" is undefined"):
+    broken = Module(
+        (("a.cu", ""), ("b.cu", 'extern "C" __global__ void k(float* x) {\n  y = 1;\n}'))
+    )
+    with pytest.raises(
+        nvrtc.CompileError, match=r"b\.cu\(2\): error: identifier \"y\" is undefined"
+    ):
         nvrtc.compile_module(broken, 80)
 
 
@@ -95,7 +114,10 @@ def test_occupancy_by_hand() -> None:
 
 
 def write_table() -> None:
-    lines = [f"# NVRTC {nvrtc.version()}", "entry\tkernel\tsm\tregisters\tspilled\tshared\tblocks\toccupancy"]
+    lines = [
+        f"# NVRTC {nvrtc.version()}",
+        "entry\tkernel\tsm\tregisters\tspilled\tshared\tblocks\toccupancy",
+    ]
     for arch in nvrtc.ARCHITECTURES:
         for key, values in measure(catalogue(), arch).items():
             lines.append("\t".join(map(str, (*key, *values))))

@@ -46,7 +46,11 @@ def test_every_planted_mistake_is_found_where_it_is(planted: Planted) -> None:
     found = [(f.kind, f.line) for f in run(planted)]
     assert (planted.kind, marked_line(planted)) in found
     finding = next(f for f in run(planted) if f.kind == planted.kind)
-    assert finding.kernel == planted.name and finding.message and len(finding.block) == len(finding.thread) == 3
+    assert (
+        finding.kernel == planted.name
+        and finding.message
+        and len(finding.block) == len(finding.thread) == 3
+    )
     assert f"kernel.cu:{finding.line}" in str(finding)
 
 
@@ -194,7 +198,11 @@ def test_report_says_what_it_is() -> None:
     with tg.cuda.report() as r:
         raw(SCALE, "scale")(1, 32, (np.zeros(32, F), np.zeros(32, F), 32, 1.0))
     text = str(r)
-    assert "times are not GPU times" in text and "scale: grid (1, 1, 1)" in text and "kernel.cu:3" in text
+    assert (
+        "times are not GPU times" in text
+        and "scale: grid (1, 1, 1)" in text
+        and "kernel.cu:3" in text
+    )
     with pytest.raises(ValueError, match="mode"), tg.cuda.report(mode="slow"):
         pass
 
@@ -204,7 +212,9 @@ def test_replay_steps_through_a_thread() -> None:
     reverse = next(p for p in CORRECT if p.name == "reverse")
     kernel, x = raw(source(reverse), "reverse"), np.arange(64, dtype=F)
     kernel(1, 64, (x,))
-    steps = [(s.action, s.array, s.index, s.value, s.barriers) for s in tg.cuda.replay(kernel, 0, 3)]
+    steps = [
+        (s.action, s.array, s.index, s.value, s.barriers) for s in tg.cuda.replay(kernel, 0, 3)
+    ]
     assert steps == [("load", "x", (3,), 3.0, 0), ("store", "s", (3,), 3.0, 0),
                      ("load", "s", (60,), 60.0, 1), ("store", "x", (3,), 60.0, 1)]  # fmt: skip
     assert np.array_equal(x, np.arange(64)[::-1])  # replaying works on copies
@@ -229,14 +239,22 @@ def test_signatures_resolve_names() -> None:
     text = '#define REAL double\ntypedef unsigned char byte;\nextern "C" __global__ void __launch_bounds__(N)\n' \
            "k(const REAL* __restrict__ a, byte *b, T c, unsigned long long d, const int e, float f[]) {}"  # fmt: skip
     found = signatures(text, {"T": "long long", "N": 3})["k"]
-    assert found.letters() == "cdpBvqvQvipf" and [p.name for p in found.parameters] == list("abcdef")
+    assert found.letters() == "cdpBvqvQvipf" and [p.name for p in found.parameters] == list(
+        "abcdef"
+    )
 
 
 def test_shared_declarations_keep_their_lines() -> None:
-    text = "a; // __shared__ int x;\n__shared__ float s[2]\n  [3], t;\nextern __shared__ int d[];\nz;"
+    text = (
+        "a; // __shared__ int x;\n__shared__ float s[2]\n  [3], t;\nextern __shared__ int d[];\nz;"
+    )
     made = rewrite_shared(text)
     assert made.count("\n") == text.count("\n") and made.splitlines()[-1] == "z;"
-    assert "cusim_shared(0," in made and "cusim_shared(1," in made and "int* d = (int*)cusim_dynamic" in made
+    assert (
+        "cusim_shared(0," in made
+        and "cusim_shared(1," in made
+        and "int* d = (int*)cusim_dynamic" in made
+    )
     assert made.startswith("a; // __shared__ int x;") and "__shared__" not in blank_comments(made)
 
 
@@ -250,8 +268,14 @@ def test_missing_compiler_says_what_to_install(monkeypatch: pytest.MonkeyPatch) 
 
 def test_nothing_is_compiled_twice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TINYGRAD_CNN_CACHE", str(tmp_path))
-    text = rewrite_shared('extern "C" __global__ void once(int* x) { x[0] = 1; }') + "\nCUSIM_EXPORT(once)\n"
+    text = (
+        rewrite_shared('extern "C" __global__ void once(int* x) { x[0] = 1; }')
+        + "\nCUSIM_EXPORT(once)\n"
+    )
     made = compiler.compile_library("once", text, check=False)
     written = made.stat().st_mtime_ns
-    assert compiler.compile_library("once", text, check=False) == made and made.stat().st_mtime_ns == written
+    assert (
+        compiler.compile_library("once", text, check=False) == made
+        and made.stat().st_mtime_ns == written
+    )
     assert compiler.compile_library("once", text + "\n", check=False) != made

@@ -35,7 +35,11 @@ def _part(name: str) -> Any:
 
 
 def RawKernel(
-    source: str, name: str, *, backend: str | Backend | None = None, defines: Mapping[str, object] | None = None
+    source: str,
+    name: str,
+    *,
+    backend: str | Backend | None = None,
+    defines: Mapping[str, object] | None = None,
 ) -> Any:
     """A kernel from CUDA C text, called as CuPy's is: ``k(grid, block, args, shared_mem=0)``.
 
@@ -49,7 +53,9 @@ def RawKernel(
         backend = used if hasattr(used, "device") else "cudasim"
     chosen = load_backend(backend) if isinstance(backend, str) else backend
     if not hasattr(chosen, "device"):
-        raise ValueError(f'RawKernel: backend must be "cudasim" or "cupy", received {chosen.name!r}')
+        raise ValueError(
+            f'RawKernel: backend must be "cudasim" or "cupy", received {chosen.name!r}'
+        )
     return _part("raw").RawKernel(source, name, chosen, defines)
 
 

@@ -54,7 +54,11 @@ class CudaBackend(Steps):
     def arange(self, start: float, stop: float, step: float, dtype: Any) -> Array:
         """start + step·i for 0 ≤ i < ceil((stop − start) / step), in int64 or float64, then rounded."""
         whole = all(isinstance(v, int) for v in (start, stop, step))
-        count = max(math.ceil((stop - start) / step), 0) if not whole else max(-((start - stop) // step), 0)
+        count = (
+            max(math.ceil((stop - start) / step), 0)
+            if not whole
+            else max(-((start - stop) // step), 0)
+        )
         kind = np.dtype(np.int64 if whole else np.float64)
         ones = self.new((int(count),), kind)
         self._fill(ones, 1)

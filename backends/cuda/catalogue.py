@@ -19,7 +19,9 @@ class Entry(NamedTuple):
     threads: int
 
 
-def entry(name: str, files: list[str], threads: int = 256, fmad: bool = True, **defines: Any) -> Entry:
+def entry(
+    name: str, files: list[str], threads: int = 256, fmad: bool = True, **defines: Any
+) -> Entry:
     parts = tuple((file, kernel_text(file)) for file in files)
     return Entry(name, Module(parts, defines_key(defines), fmad), threads)
 
@@ -40,12 +42,25 @@ def catalogue() -> list[Entry]:
         entry("sort", ["sort.cu"], T="float"),
         entry("index", ["index.cu"], T="float"),
         entry("random", ["random.cu"], fmad=False, T="float"),
-        entry("pool", ["window.cu", "pool.cu"], T="float", W="unsigned char", LEAST=c_lowest("float32")),
+        entry(
+            "pool",
+            ["window.cu", "pool.cu"],
+            T="float",
+            W="unsigned char",
+            LEAST=c_lowest("float32"),
+        ),
         entry("batch norm", ["batch_norm.cu"], 128, T="float"),
         entry("softmax", ["softmax.cu"], 128, T="float"),
         entry("optim", ["optim.cu"], T="float"),
         entry("matmul16", ["matmul16.cu"], T="float"),
-        entry("conv direct", ["window.cu", "conv_direct.cu"], T="float", FIXED_I0=1, FIXED_I1=5, FIXED_I2=5),
+        entry(
+            "conv direct",
+            ["window.cu", "conv_direct.cu"],
+            T="float",
+            FIXED_I0=1,
+            FIXED_I1=5,
+            FIXED_I2=5,
+        ),
     ]
     for tile, sizes in TILES.items():
         threads = sizes["BM"] // sizes["TM"] * (sizes["BN"] // sizes["TN"])

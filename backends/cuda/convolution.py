@@ -27,19 +27,28 @@ def three(values: Sequence[int], filler: int) -> list[int]:
 def window_args(window: Window) -> list[int]:
     """Kernel, stride, padding before and dilation on three axes, in the kernels' argument order."""
     before = [lo for lo, _ in window.padding]
-    return [*three(window.kernel, 1), *three(window.stride, 1), *three(before, 0), *three(window.dilation, 1)]
+    return [
+        *three(window.kernel, 1),
+        *three(window.stride, 1),
+        *three(before, 0),
+        *three(window.dilation, 1),
+    ]
 
 
-def residues(cells: int, kernel: int, stride: int, dilation: int, pad: int) -> list[tuple[int, ...]]:
+def residues(
+    cells: int, kernel: int, stride: int, dilation: int, pad: int
+) -> list[tuple[int, ...]]:
     """For each residue of h + pad modulo the stride that occurs on one axis:
     (first cell, number of cells, first tap, step between taps, number of taps)."""
-    found = []
+    found: list[tuple[int, ...]] = []
     step = stride // math.gcd(stride, dilation)
     for residue in range(stride):
         first = (residue - pad) % stride
         taps = [i for i in range(kernel) if (i * dilation - residue) % stride == 0]
         if first < cells:
-            found.append((first, -(-(cells - first) // stride), taps[0] if taps else 0, step, len(taps)))
+            found.append(
+                (first, -(-(cells - first) // stride), taps[0] if taps else 0, step, len(taps))
+            )
     return found
 
 
@@ -53,21 +62,29 @@ class Convolution(Products):
         fixed = three(window.kernel, 1) if self.fixed_kernels else [0, 0, 0]
         return {"T": c_type(dtype)} | {f"FIXED_I{i}": n for i, n in enumerate(fixed)}
 
-    def _tile(self, rows: int, columns: int, itemsize: int) -> dict[str, int]:
+    def _tile(self, rows: int, columns: int, itemsize: int) -> dict[str, Any]:
         tile = pick_tile(rows, columns, itemsize)
-        return tile if tile["BM"] < 128 else pick_tile(64, 64, itemsize)  # 128×128 leaves one block an SM
+        return (
+            tile if tile["BM"] < 128 else pick_tile(64, 64, itemsize)
+        )  # 128×128 leaves one block an SM
 
-    def _tiled(self, name: str, tile: dict[str, int], defines: dict[str, Any], along_n: int) -> Any:
-        return self.kernel(name, [*FILES, f"{name}.cu"], **defines, **tile, ALONG_M=0, ALONG_N=along_n)
+    def _tiled(self, name: str, tile: dict[str, Any], defines: dict[str, Any], along_n: int) -> Any:
+        return self.kernel(
+            name, [*FILES, f"{name}.cu"], **defines, **tile, ALONG_M=0, ALONG_N=along_n
+        )
 
     def conv(self, x: Array, w: Array, bias: Array | None, window: Window, groups: int) -> Array:
         return self._conv(x, w, bias, window, groups, relu=0)
 
-    def conv_relu(self, x: Array, w: Array, bias: Array | None, window: Window, groups: int) -> Array:
+    def conv_relu(
+        self, x: Array, w: Array, bias: Array | None, window: Window, groups: int
+    ) -> Array:
         return self._conv(x, w, bias, window, groups, relu=1)
 
     @through_float32
-    def _conv(self, x: Array, w: Array, bias: Array | None, window: Window, groups: int, relu: int) -> Array:
+    def _conv(
+        self, x: Array, w: Array, bias: Array | None, window: Window, groups: int, relu: int
+    ) -> Array:
         x, w = self.dense(x), self.dense(w, x.dtype)
         bias = None if bias is None else self.dense(bias, x.dtype)
         outputs = window.output(x.shape[2:])
@@ -80,17 +97,23 @@ class Convolution(Products):
             return y
         if terms < DIRECT_BELOW:
             kernel = self.kernel("conv_direct", ["window.cu", "conv_direct.cu"], **defines)
-            self.each(kernel, y.size, x, w, bias, y, y.size, C, O, groups, *sizes, relu, flops=flops)
+            self.each(
+                kernel, y.size, x, w, bias, y, y.size, C, O, groups, *sizes, relu, flops=flops
+            )
             return y
         tile = self._tile(O // groups, N * P, x.itemsize)
         grid = (-(-N * P // tile["BN"]), -(-(O // groups) // tile["BM"]), groups)
         kernel = self._tiled("conv_forward", tile, defines, along_n=1)
         threads = tile["BM"] // tile["TM"] * (tile["BN"] // tile["TN"])
-        self.launch(kernel, grid, threads, x, w, bias, y, N, C, O, groups, *sizes, relu, flops=flops)
+        self.launch(
+            kernel, grid, threads, x, w, bias, y, N, C, O, groups, *sizes, relu, flops=flops
+        )
         return y
 
     @through_float32
-    def conv_input_grad(self, gy: Array, w: Array, shape: Shape, window: Window, groups: int) -> Array:
+    def conv_input_grad(
+        self, gy: Array, w: Array, shape: Shape, window: Window, groups: int
+    ) -> Array:
         gy, w = self.dense(gy), self.dense(w, gy.dtype)
         (N, C), O = shape[:2], w.shape[0]
         gx = self.new(shape, gy.dtype)
@@ -102,7 +125,9 @@ class Convolution(Products):
         sizes = [*three(shape[2:], 1), *three(gy.shape[2:], 1), *window_args(window)]
         defines = self._conv_defines(window, gy.dtype)
         if math.prod(w.shape[1:]) < DIRECT_BELOW:
-            kernel = self.kernel("conv_direct_input_grad", ["window.cu", "conv_direct.cu"], **defines)
+            kernel = self.kernel(
+                "conv_direct_input_grad", ["window.cu", "conv_direct.cu"], **defines
+            )
             self.each(kernel, gx.size, gy, w, gx, gx.size, C, O, groups, *sizes)
             return gx
         if math.prod(window.stride) > 1:  # taps differ from residue to residue
@@ -121,7 +146,9 @@ class Convolution(Products):
         return gx
 
     @through_float32
-    def conv_weight_grad(self, x: Array, gy: Array, shape: Shape, window: Window, groups: int) -> Array:
+    def conv_weight_grad(
+        self, x: Array, gy: Array, shape: Shape, window: Window, groups: int
+    ) -> Array:
         x, gy = self.dense(x), self.dense(gy, x.dtype)
         N, C, O, P = x.shape[0], x.shape[1], shape[0], math.prod(gy.shape[2:])
         gw = self.new(shape, x.dtype)
@@ -134,7 +161,9 @@ class Convolution(Products):
         columns, defines = math.prod(shape[1:]), self._conv_defines(window, x.dtype)
         flops = 2.0 * gw.size * N * P
         if columns < DIRECT_BELOW:
-            kernel = self.kernel("conv_direct_weight_grad", ["window.cu", "conv_direct.cu"], **defines)
+            kernel = self.kernel(
+                "conv_direct_weight_grad", ["window.cu", "conv_direct.cu"], **defines
+            )
             self.warps(kernel, gw.size, x, gy, gw, gw.size, N, C, O, groups, *sizes, flops=flops)
             return gw
         tile = self._tile(O // groups, columns, x.itemsize)

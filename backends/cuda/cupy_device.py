@@ -22,11 +22,17 @@ def import_cupy() -> Any:
     try:
         import cupy
     except ImportError as error:
-        raise ImportError(f'CuPy is not installed ({error}): "pip install tinygrad-cnn[cuda]" (CUDA 12)') from error
+        raise ImportError(
+            f'CuPy is not installed ({error}): "pip install tinygrad-cnn[cuda]" (CUDA 12)'
+        ) from error
     if not cupy.cuda.is_available():
         if not cupy.cuda.runtime.driverGetVersion():
-            raise ImportError("CuPy finds no NVIDIA driver: install the driver of your GPU, or use backend cudasim")
-        raise ImportError("CuPy finds no NVIDIA GPU: check nvidia-smi and CUDA_VISIBLE_DEVICES, or use backend cudasim")
+            raise ImportError(
+                "CuPy finds no NVIDIA driver: install the driver of your GPU, or use backend cudasim"
+            )
+        raise ImportError(
+            "CuPy finds no NVIDIA GPU: check nvidia-smi and CUDA_VISIBLE_DEVICES, or use backend cudasim"
+        )
     return cupy
 
 
@@ -95,7 +101,8 @@ class CupyDevice:
             text, options = module_source(module)
             made = self.cupy.RawModule(code=text, options=options)
             self._modules[module] = {
-                name: Kernel(name, signature, module, made) for name, signature in module.signatures().items()
+                name: Kernel(name, signature, module, made)
+                for name, signature in module.signatures().items()
             }
         return self._modules[module]
 
@@ -103,7 +110,9 @@ class CupyDevice:
         function = launch.kernel.handle.get_function(launch.kernel.name)
         if launch.shared_mem > STATIC_SHARED:
             function.max_dynamic_shared_size_bytes = launch.shared_mem
-        args = tuple(np.uint64(0) if a is None else a for a in launch.args)  # CuPy has no null pointer
+        args = tuple(
+            np.uint64(0) if a is None else a for a in launch.args
+        )  # CuPy has no null pointer
         function(launch.grid, launch.block, args, shared_mem=launch.shared_mem)
         report = current_report()
         if report is not None:
@@ -123,9 +132,11 @@ class CupyDevice:
             end.record()
             end.synchronize()
             seconds.append(self.cupy.cuda.get_elapsed_time(start, end) / 1e3)
-        return sorted(seconds)[len(seconds) // 2]
+        return float(sorted(seconds)[len(seconds) // 2])
 
-    def prefetch(self, batches: Iterable[tuple[np.ndarray[Any, Any], ...]], ahead: int = 2) -> Iterator[tuple[Array, ...]]:
+    def prefetch(
+        self, batches: Iterable[tuple[np.ndarray[Any, Any], ...]], ahead: int = 2
+    ) -> Iterator[tuple[Array, ...]]:
         """Batches on the device, copied from pinned memory on a stream of their own while the caller
         computes; at most ``ahead`` wait."""
         import cupyx
@@ -149,7 +160,9 @@ class CupyDevice:
         while waiting:
             yield self._arrived(*waiting.popleft())
 
-    def _arrived(self, event: Any, moved: tuple[Array, ...], pinned: list[Any]) -> tuple[Array, ...]:
+    def _arrived(
+        self, event: Any, moved: tuple[Array, ...], pinned: list[Any]
+    ) -> tuple[Array, ...]:
         self.cupy.cuda.get_current_stream().wait_event(event)
         event.synchronize()  # the pinned memory may be reused from here on
         pinned.clear()

@@ -102,7 +102,9 @@ def as_dim(value: int | Sequence[int], name: str, limit: Dim) -> Dim:
     full = tuple(int(v) for v in (*sizes, 1, 1)[:3])
     for axis, (size, most) in enumerate(zip(full, limit, strict=True)):
         if not 1 <= size <= most:
-            raise LaunchError(f"{name}: dimension {'xyz'[axis]} must lie in 1 … {most}, received {size}")
+            raise LaunchError(
+                f"{name}: dimension {'xyz'[axis]} must lie in 1 … {most}, received {size}"
+            )
     return full[0], full[1], full[2]
 
 
@@ -114,14 +116,20 @@ def check_launch(
     what = f"kernel {kernel.name}"
     g, b = as_dim(grid, f"{what}: grid", GRID_LIMIT), as_dim(block, f"{what}: block", BLOCK_LIMIT)
     if math.prod(b) > MAX_THREADS:
-        raise LaunchError(f"{what}: a block has at most {MAX_THREADS} threads, received {b} = {math.prod(b)}")
+        raise LaunchError(
+            f"{what}: a block has at most {MAX_THREADS} threads, received {b} = {math.prod(b)}"
+        )
     if not 0 <= shared_mem <= MAX_SHARED:
-        raise LaunchError(f"{what}: shared_mem must lie in 0 … {MAX_SHARED} bytes, received {shared_mem}")
+        raise LaunchError(
+            f"{what}: shared_mem must lie in 0 … {MAX_SHARED} bytes, received {shared_mem}"
+        )
     wanted = kernel.signature.parameters
     if len(args) != len(wanted):
         names = ", ".join(p.name for p in wanted)
         raise LaunchError(f"{what}: takes {len(wanted)} arguments ({names}), received {len(args)}")
-    checked = tuple(_argument(what, i, p, a) for i, (p, a) in enumerate(zip(wanted, args, strict=True)))
+    checked = tuple(
+        _argument(what, i, p, a) for i, (p, a) in enumerate(zip(wanted, args, strict=True))
+    )
     return Launch(kernel, g, b, checked, shared_mem, uses, flops)
 
 
@@ -137,7 +145,9 @@ def _argument(what: str, position: int, p: Parameter, a: Any) -> Any:
         if a is None:
             return None
         if not hasattr(a, "dtype") or not hasattr(a, "strides"):
-            raise LaunchError(f"{where}; received {type(a).__name__} {a!r}: pass an array, or None for a null pointer")
+            raise LaunchError(
+                f"{where}; received {type(a).__name__} {a!r}: pass an array, or None for a null pointer"
+            )
         dtype = DTYPES.get(p.code)
         if dtype is not None and a.dtype != dtype:
             raise LaunchError(f"{where}; received an array of {a.dtype}: convert it to {dtype}")

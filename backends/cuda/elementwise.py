@@ -28,7 +28,13 @@ FORMULAS: dict[str, str | tuple[str, str]] = {
 UNARY = tuple(FORMULAS)[: tuple(FORMULAS).index("add")]
 BINARY = tuple(FORMULAS)[len(UNARY) :]
 # Operations that NumPy lacks follow the type rules of one that it has.
-LIKE = {"erf": "exp", "sigmoid": "exp", "relu": "negative", "relu_grad": "multiply", "add_relu": "add"}
+LIKE = {
+    "erf": "exp",
+    "sigmoid": "exp",
+    "relu": "negative",
+    "relu_grad": "multiply",
+    "add_relu": "add",
+}
 DIMENSIONS = 6
 
 
@@ -98,7 +104,11 @@ class Elementwise(Host):
             a = self.cast(a, wide)
         if self.is_array(b) and b.dtype != wide:
             b = self.cast(b, wide)
-        target = out if out is not None and out.dtype == made and self._safe(out, a, b) else self.new(shape, made)
+        target = (
+            out
+            if out is not None and out.dtype == made and self._safe(out, a, b)
+            else self.new(shape, made)
+        )
         self._run_map(name, wide, made, a, b, target)
         if out is not None:
             if target is not out:
@@ -110,7 +120,11 @@ class Elementwise(Host):
         """May elements be written one by one? Not if an operand is another view of the same memory."""
         return all(
             not self.is_array(v)
-            or (v.shape == out.shape and v.strides == out.strides and self.device.pointer(v) == self.device.pointer(out))
+            or (
+                v.shape == out.shape
+                and v.strides == out.strides
+                and self.device.pointer(v) == self.device.pointer(out)
+            )
             or not self.xp.may_share_memory(v, out)
             for v in operands
         )
@@ -120,7 +134,12 @@ class Elementwise(Host):
         real = operand.kind == "f"
         if isinstance(formula, tuple):
             formula = formula[0] if real else formula[1]
-        names = {"T": c_type(operand), "R": c_type(result), "F": formula, "REAL": int(real)}
+        names: dict[str, Any] = {
+            "T": c_type(operand),
+            "R": c_type(result),
+            "F": formula,
+            "REAL": int(real),
+        }
         if out.size >= 2**31:
             names["INDEX"] = "long long"
         number = operand.type
@@ -140,14 +159,18 @@ class Elementwise(Host):
     def _strided(self, names: dict[str, Any], pairs: list[Any], out: Array) -> None:
         if not out.size:
             return
-        wide = [v if v is None else self.xp.broadcast_to(v, out.shape) for v in (pairs[0], pairs[2])]
+        wide = [
+            v if v is None else self.xp.broadcast_to(v, out.shape) for v in (pairs[0], pairs[2])
+        ]
         item = [out.itemsize if v is None else v.itemsize for v in (*wide, out)]
         strides = [
             tuple(0 for _ in out.shape) if v is None else tuple(s // size for s in v.strides)
             for v, size in zip((*wide, out), item, strict=True)
         ]
         sizes, steps = coalesce(out.shape, strides)
-        if len(sizes) > DIMENSIONS:  # more dimensions than the kernel takes: one launch for each index of the first
+        if (
+            len(sizes) > DIMENSIONS
+        ):  # more dimensions than the kernel takes: one launch for each index of the first
             for i in range(out.shape[0]):
                 part = [v if v is None else v[i] for v in wide]
                 self._strided(names, [part[0], pairs[1], part[1], pairs[3]], out[i])
@@ -156,7 +179,9 @@ class Elementwise(Host):
         sizes = [1] * lead + sizes
         flat = [s for step in steps for s in ([0] * lead + step)]
         kernel = self.kernel("map_strided", ["map.cu"], **names)
-        self.each(kernel, out.size, wide[0], pairs[1], wide[1], pairs[3], out, out.size, *sizes[1:], *flat)
+        self.each(
+            kernel, out.size, wide[0], pairs[1], wide[1], pairs[3], out, out.size, *sizes[1:], *flat
+        )
 
     def _copy(self, out: Array, a: Array) -> None:
         if out.size:

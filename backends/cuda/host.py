@@ -45,7 +45,11 @@ def c_lowest(dtype: Any) -> str:
     """The lowest value of a dtype, −inf if it has one, as a C expression."""
     dtype = np.dtype(dtype)
     if dtype.kind == "f":
-        return "__int_as_float(0xff800000)" if dtype.itemsize == 4 else "__longlong_as_double(0xfff0000000000000ll)"
+        return (
+            "__int_as_float(0xff800000)"
+            if dtype.itemsize == 4
+            else "__longlong_as_double(0xfff0000000000000ll)"
+        )
     return "0" if dtype.kind in "bu" else f"({c_type(dtype)})({np.iinfo(dtype).min + 1}ll - 1)"
 
 
@@ -53,8 +57,16 @@ def c_highest(dtype: Any) -> str:
     """The highest value of a dtype, inf if it has one, as a C expression."""
     dtype = np.dtype(dtype)
     if dtype.kind == "f":
-        return "__int_as_float(0x7f800000)" if dtype.itemsize == 4 else "__longlong_as_double(0x7ff0000000000000ll)"
-    return "1" if dtype.kind == "b" else f"({c_type(dtype)}){np.iinfo(dtype).max}{'u' * (dtype.kind == 'u')}ll"
+        return (
+            "__int_as_float(0x7f800000)"
+            if dtype.itemsize == 4
+            else "__longlong_as_double(0x7ff0000000000000ll)"
+        )
+    return (
+        "1"
+        if dtype.kind == "b"
+        else f"({c_type(dtype)}){np.iinfo(dtype).max}{'u' * (dtype.kind == 'u')}ll"
+    )
 
 
 class Host:
@@ -65,12 +77,14 @@ class Host:
         self._kernels: dict[Any, Kernel] = {}
 
     # -- launching --------------------------------------------------------------------------------
-    def kernel(self, name: str, files: Sequence[str], fmad: bool = True, **defines: object) -> Kernel:
+    def kernel(self, name: str, files: Sequence[str], fmad: bool = True, **defines: Any) -> Kernel:
         """The kernel ``name`` of some files compiled as one, for one -D set; compiled once."""
         key = (name, tuple(files), fmad, tuple(defines.items()))
         if key not in self._kernels:
             parts = tuple((file, kernel_text(file)) for file in files)
-            self._kernels[key] = self.device.compile(Module(parts, defines_key(defines), fmad))[name]
+            self._kernels[key] = self.device.compile(Module(parts, defines_key(defines), fmad))[
+                name
+            ]
         return self._kernels[key]
 
     def launch(
@@ -79,11 +93,17 @@ class Host:
     ) -> None:  # fmt: skip
         self.device.run(check_launch(kernel, grid, block, args, 0, uses, flops))
 
-    def each(self, kernel: Kernel, n: int, *args: Any, threads: int | None = None, flops: float = 0.0) -> None:
+    def each(
+        self, kernel: Kernel, n: int, *args: Any, threads: int | None = None, flops: float = 0.0
+    ) -> None:
         """Launch a grid-stride kernel on n elements (``threads`` of them, if one does several)."""
         if n:
             wanted = -(-(n if threads is None else threads) // BLOCK)
-            block = BLOCK if wanted > 1 else min(BLOCK, -(-(n if threads is None else threads) // 32) * 32)
+            block = (
+                BLOCK
+                if wanted > 1
+                else min(BLOCK, -(-(n if threads is None else threads) // 32) * 32)
+            )
             self.launch(kernel, max(1, min(wanted, MAX_BLOCKS)), max(32, block), *args, flops=flops)
 
     def warps(self, kernel: Kernel, n: int, *args: Any, flops: float = 0.0) -> None:

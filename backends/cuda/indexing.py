@@ -21,7 +21,9 @@ class IndexPlan(NamedTuple):
     basic: tuple[Any, ...]  # applied first; arrays are replaced by full slices
     arrays: tuple[Array, ...]
     axes: Shape  # of the view, one an array
-    front: bool  # where the arrays' dimensions go in the result: first, or where the first array stood
+    front: (
+        bool  # where the arrays' dimensions go in the result: first, or where the first array stood
+    )
 
 
 class Indexing(Reductions):
@@ -36,7 +38,9 @@ class Indexing(Reductions):
         self.copy_into(a, value)
 
     def pad(self, a: Array, padding: Pairs) -> Array:
-        out = self._zeros([lo + n + hi for n, (lo, hi) in zip(a.shape, padding, strict=True)], a.dtype)
+        out = self._zeros(
+            [lo + n + hi for n, (lo, hi) in zip(a.shape, padding, strict=True)], a.dtype
+        )
         inner = out[tuple(slice(lo, lo + n) for n, (lo, _) in zip(a.shape, padding, strict=True))]
         self.copy_into(inner, a)
         return out
@@ -86,7 +90,9 @@ class Indexing(Reductions):
         if not plan.arrays:
             self.copy_into(view, values)
         elif values.dtype == np.float16:
-            return self.cast(self.index_add(shape, index, self.cast(values, np.float32)), np.float16)
+            return self.cast(
+                self.index_add(shape, index, self.cast(values, np.float32)), np.float16
+            )
         else:
             self._scatter(view, plan, values, add=True)
         return out
@@ -97,7 +103,9 @@ class Indexing(Reductions):
         if not plan.arrays:
             self.assign(view, value)
         else:
-            value = value if self.is_array(value) else self.device.upload(np.asarray(value, a.dtype))
+            value = (
+                value if self.is_array(value) else self.device.upload(np.asarray(value, a.dtype))
+            )
             if a.dtype == np.float16:
                 view, value = view.view(np.uint16), self.dense(value, np.float16).view(np.uint16)
             self._scatter(view, plan, value, add=False)
@@ -112,7 +120,17 @@ class Indexing(Reductions):
             table = self.cast(table, table.dtype)
         order = self.argsort(position, 0)
         kernel = self.kernel("scatter_rows", ["index.cu"], T=c_type(view.dtype))
-        self.each(kernel, spread.size, spread, position, order, table, position.size, table.shape[1], int(add))
+        self.each(
+            kernel,
+            spread.size,
+            spread,
+            position,
+            order,
+            table,
+            position.size,
+            table.shape[1],
+            int(add),
+        )
         moved = tuple(view.shape[d] for d in self._front(view, plan))
         self.copy_into(view, table.reshape(moved).transpose(inverse(self._front(view, plan))))
 
@@ -137,10 +155,24 @@ class Indexing(Reductions):
             flat = self.dense(self.xp.broadcast_to(index, common), np.int64)
             if not size and flat.size:
                 raise IndexError(f"index into axis {axis} of size 0 (shape {view.shape})")
-            self.each(self.kernel("linear_index", ["index.cu"], T="float"), flat.size, flat, size, position, bad, flat.size)
-        if self.device.name == "cudasim" and self.device.download(bad)[0]:  # elsewhere it would cost a wait
+            self.each(
+                self.kernel("linear_index", ["index.cu"], T="float"),
+                flat.size,
+                flat,
+                size,
+                position,
+                bad,
+                flat.size,
+            )
+        if (
+            self.device.name == "cudasim" and self.device.download(bad)[0]
+        ):  # elsewhere it would cost a wait
             raise IndexError(f"an index is out of range for axes {plan.axes} of shape {view.shape}")
-        lead = 0 if plan.front else sum(d < min(plan.axes) for d in range(view.ndim) if d not in plan.axes)
+        lead = (
+            0
+            if plan.front
+            else sum(d < min(plan.axes) for d in range(view.ndim) if d not in plan.axes)
+        )
         k = len(common)
         back = (*range(k, k + lead), *range(k), *range(k + lead, k + len(rest)))
         return table, position, (*common, *rest), back
@@ -173,10 +205,12 @@ class Indexing(Reductions):
     def _nonzero(self, mask: Array) -> list[Array]:
         """The positions of true elements, one int64 array a dimension."""
         flat = self.dense(mask).reshape(-1)
-        rank = self.cumsum(flat, 0)  # type: ignore[attr-defined]
+        rank = self.cumsum(flat, 0)
         count = int(self.device.download(rank[-1:])[0]) if flat.size else 0
         found = self.new((count,), np.int64)
-        self.each(self.kernel("compact", ["index.cu"], T="float"), flat.size, flat, rank, found, flat.size)
+        self.each(
+            self.kernel("compact", ["index.cu"], T="float"), flat.size, flat, rank, found, flat.size
+        )
         axes: list[Array] = []
         for size in reversed(mask.shape):
             axes.insert(0, self._binary("remainder", found, size))
@@ -189,7 +223,9 @@ class Indexing(Reductions):
         _, J, B = rows_and_columns(indices.shape, axis)
         y = self.new(indices.shape, bits.dtype)
         kernel = self.kernel("take_along", ["index.cu"], T=c_type(bits.dtype))
-        self.each(kernel, y.size, bits, self.dense(indices, np.int64), y, y.size, J, a.shape[axis], B)
+        self.each(
+            kernel, y.size, bits, self.dense(indices, np.int64), y, y.size, J, a.shape[axis], B
+        )
         return y.view(a.dtype) if y.dtype != a.dtype else y
 
     def add_along_axis(self, shape: Shape, indices: Array, values: Array, axis: int) -> Array:
@@ -201,7 +237,17 @@ class Indexing(Reductions):
         total = view if view.flags.c_contiguous else self._zeros(view.shape, values.dtype)
         A, J, B = rows_and_columns(indices.shape, axis)
         kernel = self.kernel("add_along", ["index.cu"], T=c_type(values.dtype))
-        self.each(kernel, A * B, self.dense(values), self.dense(indices, np.int64), total, A * B, J, shape[axis], B)
+        self.each(
+            kernel,
+            A * B,
+            self.dense(values),
+            self.dense(indices, np.int64),
+            total,
+            A * B,
+            J,
+            shape[axis],
+            B,
+        )
         if total is not view:
             self.copy_into(view, total)
         return out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -25,8 +26,12 @@ class Normalisation(Pooling):
     def batch_norm_stats(self, x: Array) -> tuple[Array, Array]:
         x = self.dense(x)
         N, C, S, chunks = self._channels(x)
-        mean, var, partial = self.new((C,), x.dtype), self.new((C,), x.dtype), self.new((C, chunks, 3), x.dtype)
-        names = {"T": c_type(x.dtype)}
+        mean, var, partial = (
+            self.new((C,), x.dtype),
+            self.new((C,), x.dtype),
+            self.new((C, chunks, 3), x.dtype),
+        )
+        names: dict[str, Any] = {"T": c_type(x.dtype)}
         if not x.size:
             self._fill(mean, 0)
             self._fill(var, 0)
@@ -38,7 +43,13 @@ class Normalisation(Pooling):
         return mean, var
 
     def batch_norm(
-        self, x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None, eps: float
+        self,
+        x: Array,
+        mean: Array,
+        var: Array,
+        weight: Array | None,
+        bias: Array | None,
+        eps: float,
     ) -> Array:
         return self._normalise(x, mean, var, weight, bias, eps, None, 0)
 
@@ -56,7 +67,10 @@ class Normalisation(Pooling):
         x = self.dense(x)
         _, C, S, _ = self._channels(x)
         y = self.new(x.shape, x.dtype)
-        others = [None if v is None else self.dense(v, x.dtype) for v in (mean, var, weight, bias, residual)]
+        others = [
+            None if v is None else self.dense(v, x.dtype)
+            for v in (mean, var, weight, bias, residual)
+        ]
         kernel = self.kernel("batch_norm_apply", ["batch_norm.cu"], T=c_type(x.dtype))
         self.each(kernel, x.size, x, *others, y, eps, x.size, C, S, relu)
         return y
@@ -77,10 +91,25 @@ class Normalisation(Pooling):
         weight = None if weight is None else self.dense(weight, x.dtype)
         N, C, S, chunks = self._channels(x)
         gx, partial = self.new(x.shape, x.dtype), self.new((2, C, chunks), x.dtype)
-        names = {"T": c_type(x.dtype)}
+        names: dict[str, Any] = {"T": c_type(x.dtype)}
         if C:
             kernel = self.kernel("batch_norm_sums", ["batch_norm.cu"], **names)
-            self.launch(kernel, C * chunks, 128, gy, x, mean, var, partial, eps, N, C, max(S, 1), chunks, PIECE)
+            self.launch(
+                kernel,
+                C * chunks,
+                128,
+                gy,
+                x,
+                mean,
+                var,
+                partial,
+                eps,
+                N,
+                C,
+                max(S, 1),
+                chunks,
+                PIECE,
+            )
         sums = self._merge("sum", partial, 2 * C, chunks, 1, np.dtype(x.dtype)).reshape(2, C)
         gbias, gweight = self.cast(sums[0], x.dtype), self.cast(sums[1], x.dtype)
         kernel = self.kernel("batch_norm_input_grad", ["batch_norm.cu"], **names)

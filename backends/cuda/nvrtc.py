@@ -83,7 +83,11 @@ def compile_module(module: Module, arch: int) -> tuple[bytes, str]:
     try:
         array = (ctypes.c_char_p * len(options))(*(o.encode() for o in options))
         failed = lib.nvrtcCompileProgram(program, len(options), array)
-        log = _fetch(lib.nvrtcGetProgramLogSize, lib.nvrtcGetProgramLog, program).rstrip(b"\0").decode()
+        log = (
+            _fetch(lib.nvrtcGetProgramLogSize, lib.nvrtcGetProgramLog, program)
+            .rstrip(b"\0")
+            .decode()
+        )
         if failed:
             raise CompileError(f"{lib.nvrtcGetErrorString(failed).decode()}\n{log}")
         return _fetch(lib.nvrtcGetCUBINSize, lib.nvrtcGetCUBIN, program), log
@@ -105,13 +109,18 @@ def resources(log: str) -> dict[str, Resources]:
     for part in re.split(r"Compiling entry function '", log)[1:]:
         name = part[: part.index("'")]
         spills = re.search(r"(\d+) bytes spill stores", part)
-        used, shared = re.search(r"Used (\d+) registers", part), re.search(r"(\d+) bytes smem", part)
+        used, shared = (
+            re.search(r"Used (\d+) registers", part),
+            re.search(r"(\d+) bytes smem", part),
+        )
         found[name] = Resources(int(used[1]) if used else 0, int(spills[1]) if spills else 0,
                                 int(shared[1]) if shared else 0)  # fmt: skip
     return found
 
 
-def occupancy(arch: int, need: Resources, threads: int, dynamic_shared: int = 0) -> tuple[int, float]:
+def occupancy(
+    arch: int, need: Resources, threads: int, dynamic_shared: int = 0
+) -> tuple[int, float]:
     """(blocks on a multiprocessor, its warps that they fill).
 
     Registers are given to warps in units of 256, a quarter of the file to each of four schedulers;
@@ -145,7 +154,9 @@ def instruction_counts(cubin: bytes) -> dict[str, dict[str, int]]:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        done = subprocess.run([program, "-c", file.name], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [program, "-c", file.name], capture_output=True, text=True, check=True
+        )
     counts: dict[str, dict[str, int]] = {}
     current: dict[str, int] = {}
     for line in done.stdout.splitlines():

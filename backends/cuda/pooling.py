@@ -71,7 +71,9 @@ class Pooling(Convolution):
         return y
 
     @through_float32
-    def avg_pool_scatter(self, gy: Array, shape: Shape, window: Window, divisors: Divisors) -> Array:
+    def avg_pool_scatter(
+        self, gy: Array, shape: Shape, window: Window, divisors: Divisors
+    ) -> Array:
         gy = self.dense(gy)
         gx = self.new(shape, gy.dtype)
         if math.prod(gy.shape) == 0:

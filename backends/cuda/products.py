@@ -13,7 +13,7 @@ from .indexing import Indexing
 
 # Tile shapes of tile.cu. A larger tile reads less memory for each multiplication (2·BM·BN / (4·(BM + BN))
 # operations a byte), a smaller one wastes less on small matrices.
-TILES: dict[str, dict[str, int]] = {
+TILES: dict[str, dict[str, Any]] = {
     "small": {"BM": 32, "BN": 32, "BK": 8, "TM": 4, "TN": 4},
     "medium": {"BM": 64, "BN": 64, "BK": 16, "TM": 4, "TN": 4},
     "large": {"BM": 128, "BN": 128, "BK": 8, "TM": 8, "TN": 8},
@@ -31,7 +31,7 @@ class Operand(NamedTuple):
     batch_step: int
 
 
-def pick_tile(rows: int, columns: int, itemsize: int) -> dict[str, int]:
+def pick_tile(rows: int, columns: int, itemsize: int) -> dict[str, Any]:
     """The tile shape for a product of so many rows and columns."""
     if min(rows, columns) <= 32:
         return TILES["small"]
@@ -66,9 +66,22 @@ class Products(Indexing):
         elif self.gemm == "matmul16" and not lead:
             kernel = self.kernel("matmul16", ["matmul16.cu"], T=c_type(dtype))
             grid = (-(-N // 16), -(-M // 16))
-            self.launch(kernel, grid, (16, 16), self.dense(a, dtype), self.dense(b, dtype), out, M, N, K, flops=2.0 * M * N * K)
+            self.launch(
+                kernel,
+                grid,
+                (16, 16),
+                self.dense(a, dtype),
+                self.dense(b, dtype),
+                out,
+                M,
+                N,
+                K,
+                flops=2.0 * M * N * K,
+            )
         else:
-            self._product(self._operand(a, lead, dtype), self._operand(b, lead, dtype), out, M, N, K)
+            self._product(
+                self._operand(a, lead, dtype), self._operand(b, lead, dtype), out, M, N, K
+            )
         return out
 
     def _operand(self, a: Array, lead: tuple[int, ...], dtype: Any) -> Operand:
@@ -105,7 +118,11 @@ class Products(Indexing):
     def _vector(self, o: Operand) -> int:
         """How many elements may be fetched at once."""
         wide = 16 // o.array.itemsize
-        aligned = self.device.pointer(o.array) % 16 == 0 and o.leading % wide == 0 and o.batch_step % wide == 0
+        aligned = (
+            self.device.pointer(o.array) % 16 == 0
+            and o.leading % wide == 0
+            and o.batch_step % wide == 0
+        )
         return wide if aligned and wide > 1 else 1
 
     def _product(self, a: Operand, b: Operand, out: Array, M: int, N: int, K: int) -> None:

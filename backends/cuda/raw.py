@@ -39,7 +39,13 @@ class RawKernel:
     def __repr__(self) -> str:
         return f"RawKernel({self.name!r}, backend={self.backend.name!r})"
 
-    def __call__(self, grid: int | Sequence[int], block: int | Sequence[int], args: Sequence[Any], shared_mem: int = 0) -> None:
+    def __call__(
+        self,
+        grid: int | Sequence[int],
+        block: int | Sequence[int],
+        args: Sequence[Any],
+        shared_mem: int = 0,
+    ) -> None:
         device = self.backend.device
         placed = [self._place(a) for a in args]
         try:
@@ -48,11 +54,15 @@ class RawKernel:
             active = current_report()
             if active is None or active.mode != "check":
                 raise
-            active.findings.append(Finding("launch", str(error), self.name, 0, (0, 0, 0), (0, 0, 0)))
+            active.findings.append(
+                Finding("launch", str(error), self.name, 0, (0, 0, 0), (0, 0, 0))
+            )
             return
         self._remember(launch)
         device.run(launch)
-        for given, array, parameter in zip(args, placed, self.kernel.signature.parameters, strict=True):
+        for given, array, parameter in zip(
+            args, placed, self.kernel.signature.parameters, strict=True
+        ):
             if isinstance(given, np.ndarray) and array is not given and parameter.how == "p":
                 given[...] = device.download(array)
 
@@ -75,13 +85,18 @@ class RawKernel:
         self._last = None
         arrays = [a for a in launch.args if isinstance(a, np.ndarray)]
         if self.backend.name == "cudasim" and sum(a.nbytes for a in arrays) <= KEEP_BYTES:
-            kept = [self.backend.device.upload(a) if isinstance(a, np.ndarray) else a for a in launch.args]
+            kept = [
+                self.backend.device.upload(a) if isinstance(a, np.ndarray) else a
+                for a in launch.args
+            ]
             self._last = (launch.grid, launch.block, kept, launch.shared_mem)
 
     def trace_block(self, block: tuple[int, int, int]) -> Any:
         """The trace of one block of the last launch, run again on its arguments of then."""
         if self._last is None:
-            raise ValueError(f"replay: call {self.name} on cudasim first (with at most {KEEP_BYTES >> 20} MB of arrays)")
+            raise ValueError(
+                f"replay: call {self.name} on cudasim first (with at most {KEEP_BYTES >> 20} MB of arrays)"
+            )
         grid, threads, kept, shared_mem = self._last
         if not all(0 <= b < g for b, g in zip(block, grid, strict=True)):
             raise ValueError(f"replay: block must lie in the grid {grid}, received {block}")
@@ -92,7 +107,9 @@ class RawKernel:
         return r.launches[0].trace
 
 
-def replay(kernel: RawKernel | LaunchRow, block: int | Sequence[int], thread: int | Sequence[int]) -> list[Any]:
+def replay(
+    kernel: RawKernel | LaunchRow, block: int | Sequence[int], thread: int | Sequence[int]
+) -> list[Any]:
     """The accesses of one thread in order: place, load or store, array, index, value, barriers passed.
 
     ``kernel`` is a RawKernel, whose last launch is run again on copies of its arguments as they were
@@ -105,7 +122,9 @@ def replay(kernel: RawKernel | LaunchRow, block: int | Sequence[int], thread: in
     elif isinstance(kernel, LaunchRow):
         trace = kernel.trace
     else:
-        raise TypeError(f"replay: expected a RawKernel or a launch of a report, received {type(kernel).__name__}")
+        raise TypeError(
+            f"replay: expected a RawKernel or a launch of a report, received {type(kernel).__name__}"
+        )
     if trace is None:
         raise ValueError('replay: that launch was not traced: use report(mode="trace") on cudasim')
     if not all(0 <= x < n for x, n in zip(t, trace.launch.block, strict=True)):

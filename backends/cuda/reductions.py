@@ -11,7 +11,10 @@ from .device import Array
 from .elementwise import Elementwise
 from .host import Shape, c_highest, c_lowest, c_type, rows_and_columns
 
-ROW_PIECE, COLUMN_PIECE = 8192, 1024  # elements that one warp or thread merges; fixed, see reduce.cu
+ROW_PIECE, COLUMN_PIECE = (
+    8192,
+    1024,
+)  # elements that one warp or thread merges; fixed, see reduce.cu
 MERGES = {
     "sum": "p + q", "prod": "p * q", "any": "p || q", "all": "p && q",
     "max": "q > p || q != q ? q : p", "min": "q < p || q != q ? q : p",
@@ -42,7 +45,9 @@ class Reductions(Elementwise):
     def _accumulator(self, a: Array) -> np.dtype[Any]:
         return np.dtype(np.int64) if a.dtype.kind in "biu" else a.dtype
 
-    def _reduce(self, name: str, a: Array, axes: Shape, keepdims: bool, dtype: np.dtype[Any]) -> Array:
+    def _reduce(
+        self, name: str, a: Array, axes: Shape, keepdims: bool, dtype: np.dtype[Any]
+    ) -> Array:
         if a.dtype == np.float16:
             wide = np.dtype(np.float32) if dtype == np.float16 else dtype
             result = self._reduce(name, self.cast(a, np.float32), axes, keepdims, wide)
@@ -59,7 +64,7 @@ class Reductions(Elementwise):
             rest = tuple(d for d in range(a.ndim) if d not in axes)
             a, first = a.transpose((*rest, *axes)), len(rest)
         sizes = a.shape[:first], a.shape[first : first + len(axes)], a.shape[first + len(axes) :]
-        return self.dense(a), *(math.prod(s) for s in sizes)  # type: ignore[return-value]
+        return self.dense(a), *(math.prod(s) for s in sizes)
 
     def _merge(self, name: str, x: Array, A: int, R: int, B: int, dtype: np.dtype[Any]) -> Array:
         """y (A·B) of x (A, R, B), in as many passes as fixed pieces need."""
@@ -90,7 +95,9 @@ class Reductions(Elementwise):
         a = self._sortable(a)
         A, R, B = rows_and_columns(a.shape, axis)
         y = self.new((*a.shape[:axis], *a.shape[axis + 1 :]), np.int64)
-        kernel = self.kernel("arg_rows" if B == 1 else "arg_columns", ["arg.cu"], T=c_type(a.dtype), BETTER=better)
+        kernel = self.kernel(
+            "arg_rows" if B == 1 else "arg_columns", ["arg.cu"], T=c_type(a.dtype), BETTER=better
+        )
         if B == 1:
             self.warps(kernel, A, a, y, A, R)
         else:
@@ -105,12 +112,21 @@ class Reductions(Elementwise):
     def argsort(self, a: Array, axis: int) -> Array:
         a = self._sortable(self.xp.moveaxis(a, axis, -1))
         rows, R = math.prod(a.shape[:-1]), a.shape[-1]
-        names = {"T": c_type(a.dtype)}
+        names: dict[str, Any] = {"T": c_type(a.dtype)}
         there, back = self.new(a.shape, np.int64), self.new(a.shape, np.int64)
         self.each(self.kernel("sort_start", ["sort.cu"], **names), a.size, there, a.size, max(R, 1))
         width = 1
         while width < R and rows:
-            self.each(self.kernel("sort_merge", ["sort.cu"], **names), a.size, a, there, back, a.size, R, width)
+            self.each(
+                self.kernel("sort_merge", ["sort.cu"], **names),
+                a.size,
+                a,
+                there,
+                back,
+                a.size,
+                R,
+                width,
+            )
             there, back, width = back, there, 2 * width
         return self.xp.moveaxis(there, -1, axis)
 
@@ -120,7 +136,7 @@ class Reductions(Elementwise):
         a = self.dense(a)
         A, R, B = rows_and_columns(a.shape, axis)
         y = self.new(a.shape, self._accumulator(a))
-        names = {"T": c_type(a.dtype), "ACC": c_type(y.dtype)}
+        names: dict[str, Any] = {"T": c_type(a.dtype), "ACC": c_type(y.dtype)}
         if not a.size:
             return y
         if B == 1:

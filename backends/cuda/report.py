@@ -35,7 +35,9 @@ class LaunchRow:
 
     @staticmethod
     def of(launch: Launch, device: str) -> LaunchRow:
-        return LaunchRow(launch.kernel.name, launch.grid, launch.block, launch.shared_mem, device, launch.flops)
+        return LaunchRow(
+            launch.kernel.name, launch.grid, launch.block, launch.shared_mem, device, launch.flops
+        )
 
 
 class _Stack(threading.local):

@@ -35,10 +35,18 @@ def _figures(row: LaunchRow) -> list[str]:
     if row.flops:
         lines.append(f"  {row.flops:.4g} floating-point operations")
     if row.bytes_moved is not None:
-        ratio = f", {row.flops / row.bytes_moved:.2f} operations a byte" if row.flops and row.bytes_moved else ""
-        lines.append(f"  {row.bytes_moved:.4g} bytes of global memory in sectors (without caches){ratio}")
+        ratio = (
+            f", {row.flops / row.bytes_moved:.2f} operations a byte"
+            if row.flops and row.bytes_moved
+            else ""
+        )
+        lines.append(
+            f"  {row.bytes_moved:.4g} bytes of global memory in sectors (without caches){ratio}"
+        )
     if row.simd_efficiency is not None:
-        lines.append(f"  SIMD efficiency {row.simd_efficiency:.2f}; traced blocks: {row.traced_blocks}")
+        lines.append(
+            f"  SIMD efficiency {row.simd_efficiency:.2f}; traced blocks: {row.traced_blocks}"
+        )
     return lines
 
 
@@ -47,7 +55,9 @@ def _sites(row: LaunchRow) -> list[str]:
     for s in row.sites:
         what = f"  {s.place!s:<22} {s.action:<6} {s.array:<10} {s.bytes:>2} B  {s.requests:>7} requests  {s.lanes:4.1f} lanes"
         if s.space == "global":
-            lines.append(f"{what}  {s.sectors:5.2f} sectors (ideal {s.ideal_sectors:.2f}, {s.efficiency:.0%})")
+            lines.append(
+                f"{what}  {s.sectors:5.2f} sectors (ideal {s.ideal_sectors:.2f}, {s.efficiency:.0%})"
+            )
         else:
             lines.append(f"{what}  bank conflict degree {s.bank_degree:.2f}")
     return lines

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +28,9 @@ DTYPES = {code: np.dtype(code) for code in "?bBhHiIqQfd"}
 _KERNEL = re.compile(
     r'extern\s+"C"\s+__global__\s+void\s+(?:__launch_bounds__\s*\(([^{;]*?)\)\s*)?(\w+)\s*\(([^)]*)\)'
 )
-_SHARED = re.compile(r"(extern\s+)?__shared__\s+((?:volatile\s+)?(?:unsigned\s+|long\s+)*\w+)\s+([^;]*);")
+_SHARED = re.compile(
+    r"(extern\s+)?__shared__\s+((?:volatile\s+)?(?:unsigned\s+|long\s+)*\w+)\s+([^;]*);"
+)
 
 
 class Parameter(NamedTuple):
@@ -55,7 +57,9 @@ def blank_comments(text: str) -> str:
         part = found.group()
         return part if part[0] in "\"'" else re.sub(r"[^\n]", " ", part)
 
-    return re.sub(r"//[^\n]*|/\*.*?\*/|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'", blank, text, flags=re.S)
+    return re.sub(
+        r"//[^\n]*|/\*.*?\*/|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'", blank, text, flags=re.S
+    )
 
 
 def signatures(text: str, defines: Mapping[str, object] | None = None) -> dict[str, Signature]:
@@ -69,7 +73,9 @@ def signatures(text: str, defines: Mapping[str, object] | None = None) -> dict[s
         parts = [p for p in (part.strip() for part in inside.split(",")) if p and p != "void"]
         found[kernel] = Signature(kernel, tuple(_parameter(p, names) for p in parts))
     if not found:
-        raise ValueError('no kernel found: expected extern "C" __global__ void name(...) in the source')
+        raise ValueError(
+            'no kernel found: expected extern "C" __global__ void name(...) in the source'
+        )
     return found
 
 
@@ -86,7 +92,9 @@ def _parameter(text: str, names: Mapping[str, str]) -> Parameter:
             break
         base = names[base].strip()
     code = CODES.get(base, "x")
-    return Parameter(name.group(1) if name else "?", "v" if not pointer else "c" if constant else "p", code)
+    return Parameter(
+        name.group(1) if name else "?", "v" if not pointer else "c" if constant else "p", code
+    )
 
 
 def kernel_lines(text: str) -> dict[str, int]:
@@ -132,7 +140,9 @@ class SharedArray(NamedTuple):
     shape: tuple[int, ...]
 
 
-def shared_declarations(text: str, defines: Mapping[str, object] | None = None) -> list[SharedArray]:
+def shared_declarations(
+    text: str, defines: Mapping[str, object] | None = None
+) -> list[SharedArray]:
     """The static shared arrays of a source in order, as ``rewrite_shared`` numbers them."""
     plain = blank_comments(text)
     names = dict(re.findall(r"^[ \t]*#[ \t]*define[ \t]+(\w+)[ \t]+(.+?)[ \t]*$", plain, re.M))
@@ -158,10 +168,15 @@ def _integer(expression: str, names: Mapping[str, str]) -> int | None:
         return None
 
 
-_OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.floordiv}
+_OPERATORS: dict[type[ast.operator], Callable[[int, int], int]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.floordiv,
+}
 
 
 def _value(node: ast.expr) -> int:
     if isinstance(node, ast.BinOp):
-        return int(_OPERATORS[type(node.op)](_value(node.left), _value(node.right)))  # type: ignore[index]
+        return int(_OPERATORS[type(node.op)](_value(node.left), _value(node.right)))
     return int(node.value)  # type: ignore[attr-defined]

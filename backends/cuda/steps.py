@@ -29,23 +29,44 @@ class Steps(Normalisation):
         momentum: float, dampening: float, weight_decay: float, nesterov: bool, first: bool,
     ) -> None:  # fmt: skip
         states = [] if momenta is None else [momenta]
-        self._step("sgd_step", params, grads, states, (lr, momentum, dampening, weight_decay, int(nesterov), int(first)))
+        self._step(
+            "sgd_step",
+            params,
+            grads,
+            states,
+            (lr, momentum, dampening, weight_decay, int(nesterov), int(first)),
+        )
 
     def adam_step(
         self, params: Sequence[Array], grads: Sequence[Array], m: Sequence[Array], v: Sequence[Array], lr: float,
         betas: tuple[float, float], eps: float, weight_decay: float, decoupled: bool, step: int,
     ) -> None:  # fmt: skip
         rate, root = lr / (1 - betas[0] ** step), math.sqrt(1 - betas[1] ** step)
-        self._step("adam_step", params, grads, [m, v], (lr, *betas, eps, weight_decay, rate, root, int(decoupled)))
+        self._step(
+            "adam_step",
+            params,
+            grads,
+            [m, v],
+            (lr, *betas, eps, weight_decay, rate, root, int(decoupled)),
+        )
 
     def _step(
-        self, name: str, params: Sequence[Array], grads: Sequence[Array], states: Sequence[Sequence[Array]], numbers: Any
+        self,
+        name: str,
+        params: Sequence[Array],
+        grads: Sequence[Array],
+        states: Sequence[Sequence[Array]],
+        numbers: Any,
     ) -> None:
         """One launch for each dtype among the parameters."""
         everything = list(zip(params, grads, *states, strict=True))
         for dtype in sorted({p.dtype for p in params}, key=str):
             wide = np.dtype(np.float32) if dtype == np.float16 else dtype
-            group = [(arrays, [self.dense(a, wide) for a in arrays]) for arrays in everything if arrays[0].dtype == dtype]
+            group = [
+                (arrays, [self.dense(a, wide) for a in arrays])
+                for arrays in everything
+                if arrays[0].dtype == dtype
+            ]
             table = self._table([dense for _, dense in group])
             if len(table):
                 kernel = self.kernel(name, ["optim.cu"], T=c_type(wide))
@@ -101,8 +122,12 @@ class Steps(Normalisation):
         self._draw("normal", y, 2, seed, offset)
         return y if y.dtype == dtype else self.cast(y, dtype)
 
-    def _draw(self, name: str, y: Array, per_block: int, seed: int, offset: int, *more: int) -> None:
+    def _draw(
+        self, name: str, y: Array, per_block: int, seed: int, offset: int, *more: int
+    ) -> None:
         """One Philox block a thread gives ``per_block`` elements."""
-        kernel = self.kernel(name, ["random.cu"], fmad=False, T=c_type(y.dtype) if name == "normal" else "float")
+        kernel = self.kernel(
+            name, ["random.cu"], fmad=False, T=c_type(y.dtype) if name == "normal" else "float"
+        )
         self.each(kernel, y.size, y, y.size, np.uint64(seed & _MASK), np.uint64(offset & _MASK), *more,
                   threads=-(-y.size // per_block))  # fmt: skip

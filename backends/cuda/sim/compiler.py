@@ -65,7 +65,11 @@ def native_flags() -> tuple[str, ...]:
 def cache_folder() -> Path:
     """Where compiled kernels are kept."""
     root = os.environ.get("TINYGRAD_CNN_CACHE")
-    base = Path(root) if root else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "tinygrad_cnn")
+    base = (
+        Path(root)
+        if root
+        else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "tinygrad_cnn")
+    )
     return base / "cudasim"
 
 
@@ -86,7 +90,9 @@ def _identity() -> str:
 def _run(arguments: list[str]) -> None:
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise CompileError(done.stderr.strip() or f"{arguments[0]} failed with status {done.returncode}")
+        raise CompileError(
+            done.stderr.strip() or f"{arguments[0]} failed with status {done.returncode}"
+        )
 
 
 def _runtime_object(part: str, check: bool) -> Path:
@@ -94,7 +100,10 @@ def _runtime_object(part: str, check: bool) -> Path:
     target = cache_folder() / f"{part}-{'check' if check else 'fast'}-{_identity()[:16]}.o"
     if not target.exists():
         flags = ["-O2", *(["-DCUSIM_CHECK"] if check else [])]
-        _atomically(target, [*find_compiler(), *COMMON, *native_flags(), *flags, "-c", str(HERE / f"{part}.cpp")])
+        _atomically(
+            target,
+            [*find_compiler(), *COMMON, *native_flags(), *flags, "-c", str(HERE / f"{part}.cpp")],
+        )
     return target
 
 

@@ -60,7 +60,9 @@ class SimModule:
         if check not in self._libraries:
             name = self.module.parts[-1][0]
             options = () if self.module.fmad else ("-ffp-contract=off",)
-            self._libraries[check] = Library(compile_library(name, self.text(), check, options), check)
+            self._libraries[check] = Library(
+                compile_library(name, self.text(), check, options), check
+            )
         return self._libraries[check]
 
     def place(self, library: Library, line: int, pc: int) -> Place:
@@ -94,7 +96,7 @@ class SimDevice:
         size = math.prod(shape) * dtype.itemsize
         raw = Memory((size + ALIGNMENT,), np.uint8)
         start = -self.pointer(raw) % ALIGNMENT
-        return np.ndarray(shape, dtype, buffer=raw, offset=start)  # type: ignore[arg-type]
+        return np.ndarray(shape, dtype, buffer=raw, offset=start)
 
     def upload(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         copy = self.empty(array.shape, array.dtype)
@@ -123,7 +125,8 @@ class SimDevice:
             if module not in self._modules:
                 built = SimModule(module)
                 self._modules[module] = {
-                    name: Kernel(name, signature, module, built) for name, signature in module.signatures().items()
+                    name: Kernel(name, signature, module, built)
+                    for name, signature in module.signatures().items()
                 }
             return self._modules[module]
 
@@ -158,14 +161,18 @@ class SimDevice:
         if (kernel.name, check) not in built.verified:
             seen, read = library.letters(kernel.name), kernel.signature.letters()
             if seen != read:
-                raise RuntimeError(f"kernel {kernel.name}: compiled as {seen}, read as {read}: simplify its declaration")
+                raise RuntimeError(
+                    f"kernel {kernel.name}: compiled as {seen}, read as {read}: simplify its declaration"
+                )
             built.verified.add((kernel.name, check))
         return library
 
     def _record(self, launch: Launch, library: Library) -> tuple[LaunchRecord, list[Any]]:
         kept: list[Any] = []
         pointers = (ctypes.c_void_p * max(len(launch.args), 1))()
-        for i, (parameter, a) in enumerate(zip(launch.kernel.signature.parameters, launch.args, strict=True)):
+        for i, (parameter, a) in enumerate(
+            zip(launch.kernel.signature.parameters, launch.args, strict=True)
+        ):
             if parameter.how == "v":
                 cell: Any = np.array(a)
                 pointers[i] = cell.ctypes.data
@@ -211,7 +218,9 @@ class SimDevice:
         trace = np.empty(TRACE_ROWS if report.mode == "trace" else 0, TRACE)
         record.traced_blocks = report.blocks if report.mode == "trace" else 0
         record.trace, record.trace_capacity = trace.ctypes.data, len(trace)
-        raw = sorted(library.run(record), key=lambda f: f.kind == 8)  # a race explains a missing value
+        raw = sorted(
+            library.run(record), key=lambda f: f.kind == 8
+        )  # a race explains a missing value
         findings = [self._describe(launch, library, f, buffers) for f in raw]
         if report.mode == "trace":
             order = self._block_order(math.prod(launch.grid))
@@ -244,7 +253,9 @@ class SimDevice:
 def _place(launch: Launch, library: Library, pc: int) -> Place:
     """A traced position: atomics carry their line number in place of a code address."""
     built: SimModule = launch.kernel.handle
-    return built.place(library, pc, 0) if pc < 1000 * LINES_PER_FILE else built.place(library, 0, pc)
+    return (
+        built.place(library, pc, 0) if pc < 1000 * LINES_PER_FILE else built.place(library, 0, pc)
+    )
 
 
 Ranges = list[tuple[int, int, int, bool]]  # (address, bytes, unit, constant)
@@ -271,5 +282,3 @@ def _buffers(launch: Launch, pointer: Any) -> tuple[list[tuple[str, int]], Range
             merged.append((low, high, unit, constant, name))
     names = [(name, high - low) for low, high, _, _, name in merged]
     return names, [(low, high - low, unit, constant) for low, high, unit, constant, _ in merged]
-
-

@@ -63,13 +63,13 @@ class Raw(NamedTuple):
     size: int
     offset: int
     detail: int
-    count: int
+    times: int
 
 
 def describe(kernel: str, raw: Raw) -> Finding:
     """The finding as a sentence that names the place, the memory and, for a race, both threads."""
     return Finding(KINDS[raw.kind], _message(raw), kernel, raw.place.line, raw.block, raw.thread,
-                   raw.place.file, raw.count, raw.other if raw.kind == 7 else None)  # fmt: skip
+                   raw.place.file, raw.times, raw.other if raw.kind == 7 else None)  # fmt: skip
 
 
 def _message(r: Raw) -> str:
@@ -80,7 +80,11 @@ def _message(r: Raw) -> str:
     if r.kind == 3:
         return f"lanes of one warp meet at two warp operations: here and at {r.other}, or with other masks"
     if r.kind == 4:
-        waits = f"; thread {r.other_thread} waits at __syncthreads() at {r.other}" if r.other.line else ""
+        waits = (
+            f"; thread {r.other_thread} waits at __syncthreads() at {r.other}"
+            if r.other.line
+            else ""
+        )
         return (
             f"the warp operation never completes: mask 0x{r.offset & 0xFFFFFFFF:08x} names lanes that do not come"
             f" ({r.detail} threads of the block have exited){waits}"
@@ -95,7 +99,9 @@ def _message(r: Raw) -> str:
         same = r.block == r.other_block
         who = f"thread {r.other_thread}" + ("" if same else f" of block {r.other_block}")
         order = "no barrier between" if same else "blocks of one launch have no order"
-        return f"data race on {r.buffer} at byte {r.offset}: {did} {who} {done} at {r.other}; {order}"
+        return (
+            f"data race on {r.buffer} at byte {r.offset}: {did} {who} {done} at {r.other}; {order}"
+        )
     if r.kind == 8:
         return f"reads {r.buffer} at byte {r.offset}, which no thread of this block has written"
     if r.kind == 9:
@@ -106,8 +112,11 @@ def _message(r: Raw) -> str:
             where = f"at byte {r.offset} of {r.buffer}, which has {r.buffer_bytes}"
         return f"{verb} {r.size} bytes {where}"
     if r.kind == 10:
-        return f"an access of {r.size} bytes at byte {r.offset} of {r.buffer} is not aligned to its size" if r.size \
+        return (
+            f"an access of {r.size} bytes at byte {r.offset} of {r.buffer} is not aligned to its size"
+            if r.size
             else "a pointer is not aligned to the type it points to"
+        )
     if r.kind == 11:
         return f"writes to {r.buffer}, a pointer to const"
     return {

@@ -68,7 +68,12 @@ class Library:
         self.lib.cusim_arena_address.restype = ctypes.c_uint64
         if check:
             self.lib.cusim_image_address.restype = ctypes.c_uint64
-            self.lib.cusim_add_buffer.argtypes = [ctypes.c_uint64, ctypes.c_uint64, ctypes.c_int, ctypes.c_int]
+            self.lib.cusim_add_buffer.argtypes = [
+                ctypes.c_uint64,
+                ctypes.c_uint64,
+                ctypes.c_int,
+                ctypes.c_int,
+            ]
         self._entries: dict[str, int] = {}
 
     def entry(self, kernel: str) -> int:
@@ -105,6 +110,11 @@ class Library:
         count = self.lib.cusim_shared_arrays(ctypes.byref(pointer))
         base = self.lib.cusim_arena_address()
         return [
-            ((pointer[i].name or b"").decode(), base + pointer[i].offset, pointer[i].bytes, pointer[i].id)
+            (
+                (pointer[i].name or b"").decode(),
+                base + pointer[i].offset,
+                pointer[i].bytes,
+                pointer[i].id,
+            )
             for i in range(count)
         ]

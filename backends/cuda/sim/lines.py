@@ -30,7 +30,7 @@ def _section(image: bytes, wanted: bytes) -> bytes:
     """A section's bytes of a 64-bit little-endian ELF file, empty when there is none."""
     if image[:6] != b"\x7fELF\x02\x01":
         return b""
-    table, = struct.unpack_from("<Q", image, 40)
+    (table,) = struct.unpack_from("<Q", image, 40)
     entry, count, names = struct.unpack_from("<HHH", image, 58)
     headers = [struct.unpack_from("<IIQQQQ", image, table + i * entry) for i in range(count)]
     text = headers[names][4]

@@ -23,7 +23,10 @@ from .library import BLOCK_ENTRY, LOAD, STORE
 
 Rows = np.ndarray[Any, Any]
 SECTOR, BANKS, WORD = 32, 32, 4
-DYNAMIC, FIRST_SHARED = 127, 127  # how check.cpp numbers ranges in a trace: 127 dynamic, 128 + k static
+DYNAMIC, FIRST_SHARED = (
+    127,
+    127,
+)  # how check.cpp numbers ranges in a trace: 127 dynamic, 128 + k static
 
 
 @dataclass
@@ -98,7 +101,9 @@ class Trace:
         starts = np.flatnonzero(new)
         times = np.empty(len(a), np.int64)
         times[order] = np.arange(len(a)) - np.repeat(starts, np.diff(np.append(starts, len(a))))
-        keys = np.stack([a["block"], a["thread"] // 32, a["phase"], a["pc"].astype(np.int64), times], axis=1)
+        keys = np.stack(
+            [a["block"], a["thread"] // 32, a["phase"], a["pc"].astype(np.int64), times], axis=1
+        )
         return np.unique(keys.astype(np.int64), axis=0, return_inverse=True)[1].reshape(-1)
 
     def sites(self) -> list[Site]:
@@ -112,7 +117,9 @@ class Trace:
         merged: dict[Any, list[Site]] = {}
         for k, (pc, area, kind, size) in enumerate(keys):
             mine = which == k
-            site = self._site(a[mine], request[mine], self.place(int(pc)), int(area), int(kind), int(size))
+            site = self._site(
+                a[mine], request[mine], self.place(int(pc)), int(area), int(kind), int(size)
+            )
             merged.setdefault((site.place, site.action, site.array, site.bytes), []).append(site)
         return [_together(group) for _, group in sorted(merged.items(), key=lambda item: item[0])]
 
@@ -126,8 +133,15 @@ class Trace:
         if shared:
             degree = _bank_degree(request, lane, address, size)
         else:
-            touched = {(r, s) for r, s in zip(request.tolist(), (address // SECTOR).tolist(), strict=True)}
-            touched |= {(r, s) for r, s in zip(request.tolist(), ((address + size - 1) // SECTOR).tolist(), strict=True)}
+            touched = {
+                (r, s) for r, s in zip(request.tolist(), (address // SECTOR).tolist(), strict=True)
+            }
+            touched |= {
+                (r, s)
+                for r, s in zip(
+                    request.tolist(), ((address + size - 1) // SECTOR).tolist(), strict=True
+                )
+            }
             sectors = len(touched) / count
             places = np.unique(np.stack([request, address], 1), axis=0)[:, 0]
             ideal = float(np.mean(-(-np.bincount(places, minlength=count) * size // SECTOR)))
@@ -165,7 +179,10 @@ class Trace:
         b = self.rows[self.rows["kind"] == BLOCK_ENTRY]
         if not len(b):
             return 1.0
-        keys = np.stack([b["block"], b["thread"] // 32, b["phase"], b["pc"].astype(np.int64), b["thread"] % 32], 1)
+        keys = np.stack(
+            [b["block"], b["thread"] // 32, b["phase"], b["pc"].astype(np.int64), b["thread"] % 32],
+            1,
+        )
         lanes, times = np.unique(keys.astype(np.int64), axis=0, return_counts=True)
         warps, which = np.unique(lanes[:, :4], axis=0, return_inverse=True)
         longest = np.zeros(len(warps), np.int64)
@@ -179,11 +196,17 @@ class Trace:
         wanted = block[0] + gx * (block[1] + gy * block[2])
         step, shift = self.order
         serials = np.unique(self.accesses["block"])
-        serial = next((s for s in serials if (int(s) * step + shift) % (gx * gy * gz) == wanted), None)
+        serial = next(
+            (s for s in serials if (int(s) * step + shift) % (gx * gy * gz) == wanted), None
+        )
         if serial is None:
-            raise ValueError(f"block {block} was not traced: trace more blocks with report(blocks=...)")
+            raise ValueError(
+                f"block {block} was not traced: trace more blocks with report(blocks=...)"
+            )
         number = thread[0] + bx * (thread[1] + by * thread[2])
-        mine = self.accesses[(self.accesses["block"] == serial) & (self.accesses["thread"] == number)]
+        mine = self.accesses[
+            (self.accesses["block"] == serial) & (self.accesses["thread"] == number)
+        ]
         first = int(self.accesses["phase"][self.accesses["block"] == serial].min())
         return [self._step(row, first) for row in mine]
 
@@ -198,7 +221,14 @@ class Trace:
         raw = int(row["value"]).to_bytes(8, "little")[: dtype.itemsize]
         value = np.frombuffer(raw, dtype)[0].item() if len(raw) == dtype.itemsize else raw
         action = "load" if row["kind"] == LOAD else "store" if row["kind"] == STORE else "atomic"
-        return Step(self.place(int(row["pc"])), action, self._name(area), index, value, int(row["phase"]) - first_phase)
+        return Step(
+            self.place(int(row["pc"])),
+            action,
+            self._name(area),
+            index,
+            value,
+            int(row["phase"]) - first_phase,
+        )
 
     def _layout(self, area: int) -> tuple[str, int, tuple[int, ...]]:
         """(type letter, address, shape) of a traced array."""
@@ -211,7 +241,9 @@ class Trace:
         if area == DYNAMIC:
             return "f", int(self.accesses["address"][self.accesses["range"] == area].min()), ()
         name, low = self.buffers[area][0].split(" / ")[0], self.ranges[area][0]
-        for parameter, a in zip(self.launch.kernel.signature.parameters, self.launch.args, strict=True):
+        for parameter, a in zip(
+            self.launch.kernel.signature.parameters, self.launch.args, strict=True
+        ):
             if parameter.name == name:
                 return parameter.code, low, a.shape if a.flags.c_contiguous else ()
         return "f", low, ()
@@ -222,9 +254,13 @@ def _bank_degree(request: Any, lane: Any, address: Any, size: int) -> float:
     part = lane // max(1, 32 * WORD // max(size, WORD))
     group = request * 32 + part
     most: dict[int, int] = {}
-    words = np.concatenate([np.stack([group, address // WORD + w], 1) for w in range(max(1, size // WORD))])
+    words = np.concatenate(
+        [np.stack([group, address // WORD + w], 1) for w in range(max(1, size // WORD))]
+    )
     words = np.unique(words, axis=0)
-    keys, counts = np.unique(np.stack([words[:, 0], words[:, 1] % BANKS], 1), axis=0, return_counts=True)
+    keys, counts = np.unique(
+        np.stack([words[:, 0], words[:, 1] % BANKS], 1), axis=0, return_counts=True
+    )
     for g, c in zip(keys[:, 0].tolist(), counts.tolist(), strict=True):
         most[g] = max(most.get(g, 0), c)
     return float(np.mean(list(most.values())))
