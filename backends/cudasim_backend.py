@@ -13,8 +13,8 @@ from .cuda.sim.device import Memory, SimDevice
 
 
 def device_from_environment() -> SimDevice:
-    """The device that TINYGRAD_CNN_CUDASIM describes: any of ``check``, ``descending`` and ``seed=N``,
-    separated by commas. Raises ValueError on anything else."""
+    """The device that TINYGRAD_CNN_CUDASIM describes: any of ``check``, ``descending`` and
+    ``seed=N``, separated by commas. Raises ValueError on anything else."""
     options: dict[str, Any] = {}
     for part in filter(None, os.environ.get("TINYGRAD_CNN_CUDASIM", "").split(",")):
         name, _, value = part.strip().partition("=")
@@ -30,8 +30,8 @@ def device_from_environment() -> SimDevice:
 
 
 class CudaSimBackend(CudaBackend):
-    """Arrays are NumPy's, aligned as CUDA's are; every number is computed by a kernel of cuda/kernels,
-    compiled for the CPU. Raises ImportError when no C++ compiler is found."""
+    """Arrays are NumPy's, aligned as CUDA's are; every number is computed by a kernel of
+    cuda/kernels, compiled for the CPU. Raises ImportError when no C++ compiler is found."""
 
     name = "cudasim"
 

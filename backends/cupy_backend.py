@@ -11,8 +11,9 @@ from .cuda.cupy_device import CupyDevice
 class CupyBackend(CudaBackend):
     """Arrays are CuPy's and stay on the device; nothing is copied to the host unless asked for.
 
-    Kernels are compiled for each convolution window (``fixed_kernels``), and ``gemm = "cublas"`` sends
-    matrix products to cuBLAS. Raises ImportError, saying what to install, without CuPy, driver or GPU.
+    Kernels are compiled for each convolution window (``fixed_kernels``), and ``gemm = "cublas"``
+    sends matrix products to cuBLAS. Raises ImportError, saying what to install, without CuPy,
+    driver or GPU.
     """
 
     name = "cupy"

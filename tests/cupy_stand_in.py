@@ -62,8 +62,10 @@ def make_cupy(driver: int = 12090, devices: int = 1) -> Any:
                         a,
                     )
             calls.append(("launch", self.kernel.name))
-            pointers = [None if p.how != "v" and isinstance(a, np.uint64) else a
-                        for a, p in zip(args, self.kernel.signature.parameters, strict=True)]  # fmt: skip
+            pointers = [
+                None if p.how != "v" and isinstance(a, np.uint64) else a
+                for a, p in zip(args, self.kernel.signature.parameters, strict=True)
+            ]
             simulator.run(check_launch(self.kernel, grid, block, pointers, shared_mem))
 
     class RawModule:
@@ -117,17 +119,35 @@ def make_cupy(driver: int = 12090, devices: int = 1) -> Any:
 
     stream = Stream()
     cupy.cuda = types.SimpleNamespace(  # type: ignore[attr-defined]
-        is_available=lambda: bool(driver and devices), Stream=Stream, Event=Event,
-        get_current_stream=lambda: stream, get_elapsed_time=lambda a, b: 1.5, Device=lambda: types.SimpleNamespace(id=0),
+        is_available=lambda: bool(driver and devices),
+        Stream=Stream,
+        Event=Event,
+        get_current_stream=lambda: stream,
+        get_elapsed_time=lambda a, b: 1.5,
+        Device=lambda: types.SimpleNamespace(id=0),
         runtime=types.SimpleNamespace(
             driverGetVersion=lambda: driver,
-            getDeviceProperties=lambda i: {"major": 8, "minor": 0, "multiProcessorCount": 108, "clockRate": 1410000,
-                                           "memoryClockRate": 1215000, "memoryBusWidth": 5120},
+            getDeviceProperties=lambda i: {
+                "major": 8,
+                "minor": 0,
+                "multiProcessorCount": 108,
+                "clockRate": 1410000,
+                "memoryClockRate": 1215000,
+                "memoryBusWidth": 5120,
+            },
         ),
-    )  # fmt: skip
-    names = {"ndarray": CupyArray, "RawModule": RawModule, "empty": new, "asarray": asarray, "asnumpy": asnumpy,
-             "calls": calls, "get_default_memory_pool": lambda: types.SimpleNamespace(
-                 used_bytes=lambda: 1, total_bytes=lambda: 2)}  # fmt: skip
+    )
+    names = {
+        "ndarray": CupyArray,
+        "RawModule": RawModule,
+        "empty": new,
+        "asarray": asarray,
+        "asnumpy": asnumpy,
+        "calls": calls,
+        "get_default_memory_pool": lambda: types.SimpleNamespace(
+            used_bytes=lambda: 1, total_bytes=lambda: 2
+        ),
+    }
     for name, value in names.items():
         setattr(cupy, name, value)
     for name in ("broadcast_to", "moveaxis", "flip", "may_share_memory", "matmul"):

@@ -1,4 +1,6 @@
-"""The CUDA host layer and kernels beyond the shared suite: completeness, thread orders, checks, mutation."""
+"""The CUDA host layer and kernels beyond the shared suite: completeness, thread orders, checks,
+mutation.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ def primitives() -> set[str]:
 
 
 def test_every_primitive_is_a_kernel_or_declared_bookkeeping() -> None:
-    """The CUDA backends inherit nothing from the array-module backend, so nothing runs there silently."""
+    """The CUDA backends inherit nothing from the array-module backend, so nothing runs there
+    silently.
+    """
     elementwise = set(UNARY) | set(BINARY)
     missing = {n for n in primitives() if n not in elementwise and not hasattr(CudaBackend, n)}
     assert not missing
@@ -74,32 +78,51 @@ def test_computing_primitives_launch_kernels() -> None:
     calls |= {name: lambda n=name: getattr(k, n)(a, 1) for name in  # type: ignore[misc]
               "argmax argmin argsort cumsum softmax log_softmax".split()}  # fmt: skip
     calls |= {
-        "full": lambda: k.full((3,), 1.0, F), "arange": lambda: k.arange(0, 5, 1, F), "astype": lambda: k.astype(a, F),
-        "copy": lambda: k.copy(a), "assign": lambda: k.assign(a, 0.5), "assign_at": lambda: k.assign_at(a, (0,), 1.0),
-        "random_bits": lambda: k.random_bits(5, 1, 0), "random_uniform": lambda: k.random_uniform((5,), F, 1, 0),
-        "random_normal": lambda: k.random_normal((5,), F, 1, 0), "where": lambda: k.where(k.asarray(True), a, a),
-        "pad": lambda: k.pad(a, ((1, 1), (0, 0))), "concatenate": lambda: k.concatenate([a, a], 0),
-        "getitem": lambda: k.getitem(a, (i,)), "index_add": lambda: k.index_add((6, 6), (i,), a[:2]),
+        "full": lambda: k.full((3,), 1.0, F),
+        "arange": lambda: k.arange(0, 5, 1, F),
+        "astype": lambda: k.astype(a, F),
+        "copy": lambda: k.copy(a),
+        "assign": lambda: k.assign(a, 0.5),
+        "assign_at": lambda: k.assign_at(a, (0,), 1.0),
+        "random_bits": lambda: k.random_bits(5, 1, 0),
+        "random_uniform": lambda: k.random_uniform((5,), F, 1, 0),
+        "random_normal": lambda: k.random_normal((5,), F, 1, 0),
+        "where": lambda: k.where(k.asarray(True), a, a),
+        "pad": lambda: k.pad(a, ((1, 1), (0, 0))),
+        "concatenate": lambda: k.concatenate([a, a], 0),
+        "getitem": lambda: k.getitem(a, (i,)),
+        "index_add": lambda: k.index_add((6, 6), (i,), a[:2]),
         "take_along_axis": lambda: k.take_along_axis(a, k.asarray(np.zeros((6, 1), int)), 1),
-        "add_along_axis": lambda: k.add_along_axis((6, 6), k.asarray(np.zeros((6, 1), int)), a[:, :1], 1),
-        "matmul": lambda: k.matmul(a, a), "linear": lambda: k.linear(a, a, None),
-        "conv": lambda: k.conv(x, w, None, window, 1), "max_pool": lambda: k.max_pool(x, pool),
+        "add_along_axis": lambda: k.add_along_axis(
+            (6, 6), k.asarray(np.zeros((6, 1), int)), a[:, :1], 1
+        ),
+        "matmul": lambda: k.matmul(a, a),
+        "linear": lambda: k.linear(a, a, None),
+        "conv": lambda: k.conv(x, w, None, window, 1),
+        "max_pool": lambda: k.max_pool(x, pool),
         "conv_input_grad": lambda: k.conv_input_grad(x, w, x.shape, window, 1),
         "conv_weight_grad": lambda: k.conv_weight_grad(x, x, w.shape, window, 1),
         "max_pool_gather": lambda: k.max_pool_gather(x, winner, pool),
         "max_pool_scatter": lambda: k.max_pool_scatter(y, winner, x.shape, pool),
-        "avg_pool": lambda: k.avg_pool(x, pool, two), "avg_pool_scatter": lambda: k.avg_pool_scatter(y, x.shape, pool, two),
+        "avg_pool": lambda: k.avg_pool(x, pool, two),
+        "avg_pool_scatter": lambda: k.avg_pool_scatter(y, x.shape, pool, two),
         "batch_norm_stats": lambda: k.batch_norm_stats(x),
         "batch_norm": lambda: k.batch_norm(x, c, k.exp(c), None, None, 1e-5),
         "batch_norm_grad": lambda: k.batch_norm_grad(x, x, c, k.exp(c), None, 1e-5),
-        "cross_entropy": lambda: k.cross_entropy(a, b), "cross_entropy_grad": lambda: k.cross_entropy_grad(c[:1], a[:1], b[:1]),
-        "conv_relu": lambda: k.conv_relu(x, w, None, window, 1), "linear_relu": lambda: k.linear_relu(a, a, None),
+        "cross_entropy": lambda: k.cross_entropy(a, b),
+        "cross_entropy_grad": lambda: k.cross_entropy_grad(c[:1], a[:1], b[:1]),
+        "conv_relu": lambda: k.conv_relu(x, w, None, window, 1),
+        "linear_relu": lambda: k.linear_relu(a, a, None),
         "conv_relu_pool": lambda: k.conv_relu_pool(x, w, None, window, 1, pool),
         "batch_norm_relu": lambda: k.batch_norm_relu(x, c, k.exp(c), None, None, 1e-5, x),
-        "batch_norm_relu_grad": lambda: k.batch_norm_relu_grad(x, x, x, c, k.exp(c), None, 1e-5, True),
+        "batch_norm_relu_grad": lambda: k.batch_norm_relu_grad(
+            x, x, x, c, k.exp(c), None, 1e-5, True
+        ),
         "sgd_step": lambda: k.sgd_step([a], [a], None, 0.1, 0, 0, 0, False, True),
-        "adam_step": lambda: k.adam_step([a], [a], [a], [k.exp(a)], 0.1, (0.9, 0.99), 1e-8, 0, False, 1),
-    }  # fmt: skip
+        "adam_step": lambda: k.adam_step(
+            [a], [a], [a], [k.exp(a)], 0.1, (0.9, 0.99), 1e-8, 0, False, 1
+        ),
+    }
     assert (set(calls) | BOOKKEEPING) - {"add_relu"} == primitives()
     silent = []
     for name, call in calls.items():
@@ -110,9 +133,12 @@ def test_computing_primitives_launch_kernels() -> None:
     assert not silent
 
 
-# -- the same numbers in every order, and nothing to find -------------------------------------------
+# -- the same numbers in every order, and nothing to find
+# -------------------------------------------
 def training_step(backend: CudaSimBackend) -> list[Any]:
-    """Loss, first- and second-order gradients of a small network with ragged shapes, and one step of Adam."""
+    """Loss, first- and second-order gradients of a small network with ragged shapes, and one step
+    of Adam.
+    """
     import tinygrad_cnn.nn.functional as T
 
     rng = np.random.default_rng(3)
@@ -219,7 +245,8 @@ def test_backends_can_be_swapped_by_one_line() -> None:
     assert np.array_equal(losses[0], losses[2])
 
 
-# -- mutation: every barrier is needed, and its loss is seen ----------------------------------------
+# -- mutation: every barrier is needed, and its loss is seen
+# ----------------------------------------
 def barriers() -> list[tuple[str, int]]:
     """(file, number) of each __syncthreads() in the kernels."""
     files = sorted({name for e in catalogue() for name, _ in e.module.parts})

@@ -1,4 +1,6 @@
-"""CupyBackend against a recording stand-in of CuPy; on a GPU, ``pytest -m gpu`` runs the real thing."""
+"""CupyBackend against a recording stand-in of CuPy; on a GPU, ``pytest -m gpu`` runs the real
+thing.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,7 @@ def network(backend: Any) -> tuple[Any, list[Any], Any]:
 
 
 def test_same_results_as_the_simulator(cupy: Any) -> None:
-    """The same host layer and kernels; only the Device differs, and window sizes are compiled in."""
+    """The same host layer and kernels; the Device differs, and windows are compiled in."""
     results = []
     for backend in (CupyBackend(), CudaSimBackend(SimDevice())):
         step, params, losses = network(backend)
@@ -113,8 +115,10 @@ def test_prefetch_timing_memory_and_peak(cupy: Any) -> None:
 
 
 def test_raw_kernel_and_report(cupy: Any) -> None:
-    source = 'extern "C" __global__ void twice(const float* x, float* y, int n) {\n' \
-             "    int i = blockIdx.x * blockDim.x + threadIdx.x;\n    if (i < n) y[i] = 2 * x[i];\n}"  # fmt: skip
+    source = (
+        'extern "C" __global__ void twice(const float* x, float* y, int n) {\n'
+        "    int i = blockIdx.x * blockDim.x + threadIdx.x;\n    if (i < n) y[i] = 2 * x[i];\n}"
+    )
     backend = CupyBackend()
     twice = tg.cuda.RawKernel(source, "twice", backend=backend)
     x, y, z = np.arange(40, dtype=F), np.zeros(40, F), new((40,))
@@ -186,7 +190,7 @@ def test_gpu_graph_repeats_a_step() -> None:
 
 @pytest.mark.gpu
 def test_gpu_registers_match_the_paper_table() -> None:
-    """What the driver reports is what NVRTC said on paper for a kernel compiled with the same text."""
+    """The driver reports what NVRTC said on paper of the same text."""
     backend: Any = load_backend("cupy")
     a = backend.asarray(np.ones((64, 64), F))
     with tg.cuda.report(mode="fast") as r:

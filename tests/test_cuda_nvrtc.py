@@ -46,8 +46,8 @@ def recorded() -> dict[Key, tuple[int, int, int, int, str]]:
 @needs_nvrtc
 @pytest.mark.parametrize("arch", nvrtc.ARCHITECTURES)
 def test_no_kernel_needs_more_than_recorded(arch: int) -> None:
-    """Compiles every kernel, allows no spill, and no more registers or shared memory and no fewer blocks
-    than the table says (another NVRTC may take a tenth more registers)."""
+    """Compiles every kernel, allows no spill, and no more registers or shared memory and no fewer
+    blocks than the table says (another NVRTC may take a tenth more registers)."""
     table, found = recorded(), measure(catalogue(), arch)
     assert {k for k in table if k[2] == arch} == set(found), "write the table anew"
     slack = (
@@ -80,8 +80,9 @@ def test_every_kernel_file_is_in_the_catalogue() -> None:
     "e", [e for e in catalogue() if e.name.startswith(("matmul ", "conv_"))], ids=lambda e: e.name
 )
 def test_inner_loops_multiply_much_and_load_wide(e: Entry) -> None:
-    """Of the inner loop a thread's step loads TM + TN numbers in vectors of four for TM·TN multiply-adds:
-    8 FFMA for each LDS.128 with 4×4, 16 with 8×8; and nothing goes to local memory."""
+    """Of the inner loop a thread's step loads TM + TN numbers in vectors of four for TM·TN
+    multiply-adds: 8 FFMA for each LDS.128 with 4×4, 16 with 8×8; and nothing goes to local
+    memory."""
     sizes = {k: int(v) for k, v in e.module.defines if v.isdigit()}
     (counts,) = nvrtc.instruction_counts(nvrtc.compile_module(e.module, 80)[0]).values()
     fused = "DFMA" if ("T", "double") in e.module.defines else "FFMA"
@@ -105,7 +106,7 @@ def test_errors_carry_file_and_line() -> None:
 
 
 def test_occupancy_by_hand() -> None:
-    """sm_80: 65536 registers, 64 warps, 164 KB; 128 registers and 256 threads: 2 blocks, a quarter."""
+    """sm_80 has 65536 registers: 128 for each of 256 threads leave 2 blocks, a quarter."""
     need = nvrtc.Resources
     assert nvrtc.occupancy(80, need(128, 0, 0), 256) == (2, 0.25)
     assert nvrtc.occupancy(80, need(32, 0, 0), 256) == (8, 1.0)

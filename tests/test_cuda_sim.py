@@ -92,8 +92,10 @@ def test_two_thread_orders_disagree_about_a_race() -> None:
 
 
 # -- launches -------------------------------------------------------------------------------------
-SCALE = 'extern "C" __global__ void scale(const float* x, float* y, int n, float by) {\n' \
-        "    int i = blockIdx.x * blockDim.x + threadIdx.x;\n    if (i < n) y[i] = by * x[i];\n}"  # fmt: skip
+SCALE = (
+    'extern "C" __global__ void scale(const float* x, float* y, int n, float by) {\n'
+    "    int i = blockIdx.x * blockDim.x + threadIdx.x;\n    if (i < n) y[i] = by * x[i];\n}"
+)
 
 
 def test_raw_kernel_writes_arrays_and_tensors_in_place() -> None:
@@ -137,8 +139,11 @@ def test_sources_are_refused_with_a_reason() -> None:
     with pytest.raises(compiler.CompileError, match=r"kernel.cu:2"):
         raw('extern "C" __global__ void k(float* x) {\n  y = 1;\n}', "k")(1, 1, (np.zeros(1, F),))
     with pytest.raises(CudaSimError, match="exceeds 49152 bytes"):
-        raw('extern "C" __global__ void k(float* x) { __shared__ float s[20000]; s[0] = x[0]; x[0] = s[0]; }', "k")(
-            1, 1, (np.zeros(1, F),))  # fmt: skip
+        raw(
+            'extern "C" __global__ void k(float* x) '
+            "{ __shared__ float s[20000]; s[0] = x[0]; x[0] = s[0]; }",
+            "k",
+        )(1, 1, (np.zeros(1, F),))
 
 
 # -- figures --------------------------------------------------------------------------------------
@@ -236,8 +241,12 @@ def test_replay_of_a_later_block_and_of_a_report() -> None:
 
 # -- reading the source ---------------------------------------------------------------------------
 def test_signatures_resolve_names() -> None:
-    text = '#define REAL double\ntypedef unsigned char byte;\nextern "C" __global__ void __launch_bounds__(N)\n' \
-           "k(const REAL* __restrict__ a, byte *b, T c, unsigned long long d, const int e, float f[]) {}"  # fmt: skip
+    text = (
+        '#define REAL double\ntypedef unsigned char byte;\nextern "C" __global__ void '
+        "__launch_bounds__(N)\n"
+        "k(const REAL* __restrict__ a, byte *b, T c, unsigned long long d, const int e, float "
+        "f[]) {}"
+    )
     found = signatures(text, {"T": "long long", "N": 3})["k"]
     assert found.letters() == "cdpBvqvQvipf" and [p.name for p in found.parameters] == list(
         "abcdef"

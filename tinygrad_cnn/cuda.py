@@ -14,7 +14,8 @@
 >>> y.tolist(), r.findings
 ([0.0, 2.0, 4.0, 6.0, 8.0], [])
 
-On ``cudasim`` the kernel runs on the CPU and can be checked and traced; on ``cupy`` it runs on a GPU.
+On ``cudasim`` the kernel runs on the CPU and can be checked and traced; on ``cupy`` it runs on a
+GPU.
 """
 
 from __future__ import annotations
@@ -60,23 +61,26 @@ def RawKernel(
 
 
 def report(mode: str = "trace", blocks: int = 2, arch: int = 80) -> AbstractContextManager[Any]:
-    """``with report() as r:`` lists in ``r.launches`` every kernel that this thread launches; ``print(r)``.
+    """``with report() as r:`` lists in ``r.launches`` every kernel that this thread launches;
+    ``print(r)``.
 
-    ``mode="trace"`` (on cudasim) adds sectors a request, bank conflicts, SIMD efficiency and bytes from
-    the first ``blocks`` blocks of each launch; ``mode="check"`` looks for data races, barriers, bounds,
-    alignment, uninitialised shared memory and wrong arguments in all blocks and puts them in
-    ``r.findings``, each with ``kind``, ``message``, ``line``, ``block`` and ``thread``; ``mode="fast"``
-    only lists launches. Registers and occupancy are those of compute capability ``arch``, where NVRTC
-    is installed. Simulated times are not GPU times, and none are given.
+    ``mode="trace"`` (on cudasim) adds sectors a request, bank conflicts, SIMD efficiency and bytes
+    from the first ``blocks`` blocks of each launch; ``mode="check"`` looks for data races,
+    barriers, bounds, alignment, uninitialised shared memory and wrong arguments in all blocks and
+    puts them in ``r.findings``, each with ``kind``, ``message``, ``line``, ``block`` and
+    ``thread``; ``mode="fast"`` only lists launches. Registers and occupancy are those of compute
+    capability ``arch``, where NVRTC is installed. Simulated times are not GPU times, and none are
+    given.
     """
     return _part("report").report(mode, blocks, arch)  # type: ignore[no-any-return]
 
 
 def replay(kernel: Any, block: int | Sequence[int], thread: int | Sequence[int]) -> list[Any]:
-    """What one thread of a kernel did: a list of its memory accesses in order, one printable step each.
+    """What one thread of a kernel did: a list of its memory accesses in order, one printable step
+    each.
 
-    ``kernel`` is a RawKernel, whose last launch is run again on its arguments of then, or one of the
-    ``launches`` of a trace report. A step has ``place`` (file and line), ``action``, ``array``,
+    ``kernel`` is a RawKernel, whose last launch is run again on its arguments of then, or one of
+    the ``launches`` of a trace report. A step has ``place`` (file and line), ``action``, ``array``,
     ``index``, ``value`` and ``barriers``, the number of barriers that the block had passed.
     """
     return _part("raw").replay(kernel, block, thread)  # type: ignore[no-any-return]

@@ -13,9 +13,11 @@ from .host import Shape, inverse
 from .steps import Steps
 
 # Methods that compute nothing: they allocate, copy between host and device, or make views with the
-# array module. Everything else launches kernels; tests/test_cuda_backend.py holds the two lists together.
+# array module. Everything else launches kernels; tests/test_cuda_backend.py holds the two lists
+# together.
 BOOKKEEPING = frozenset(
-    "asarray from_numpy to_numpy owns empty synchronize set_num_threads get_num_threads on_compile reshape transpose "
+    "asarray from_numpy to_numpy owns empty synchronize set_num_threads get_num_threads "
+    "on_compile reshape transpose "
     "broadcast_to flip".split()
 )
 
@@ -52,7 +54,9 @@ class CudaBackend(Steps):
         return out
 
     def arange(self, start: float, stop: float, step: float, dtype: Any) -> Array:
-        """start + step·i for 0 ≤ i < ceil((stop − start) / step), in int64 or float64, then rounded."""
+        """start + step·i for 0 ≤ i < ceil((stop − start) / step), in int64 or float64, then
+        rounded.
+        """
         whole = all(isinstance(v, int) for v in (start, stop, step))
         count = (
             max(math.ceil((stop - start) / step), 0)

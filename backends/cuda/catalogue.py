@@ -65,14 +65,47 @@ def catalogue() -> list[Entry]:
     for tile, sizes in TILES.items():
         threads = sizes["BM"] // sizes["TM"] * (sizes["BN"] // sizes["TN"])
         for layout, (along_m, along_n) in {"NN": (0, 1), "NT": (0, 0), "TN": (1, 1)}.items():
-            entries.append(entry(f"matmul {tile} {layout}", ["tile.cu", "matmul.cu"], threads, T="float", **sizes,
-                                 VA=4, VB=4, ALONG_M=along_m, ALONG_N=along_n))  # fmt: skip
+            entries.append(
+                entry(
+                    f"matmul {tile} {layout}",
+                    ["tile.cu", "matmul.cu"],
+                    threads,
+                    T="float",
+                    **sizes,
+                    VA=4,
+                    VB=4,
+                    ALONG_M=along_m,
+                    ALONG_N=along_n,
+                )
+            )
         if tile == "large":
             continue
         for name in ("conv_forward", "conv_input_grad", "conv_weight_grad"):
-            entries.append(entry(f"{name} {tile}", ["window.cu", "tile.cu", f"{name}.cu"], threads, T="float", **sizes,
-                                 ALONG_M=0, ALONG_N=int(name != "conv_weight_grad"), FIXED_I0=1, FIXED_I1=3,
-                                 FIXED_I2=3))  # fmt: skip
-    entries.append(entry("matmul medium NN double", ["tile.cu", "matmul.cu"], 256, T="double", **TILES["medium"],
-                         VA=2, VB=2, ALONG_M=0, ALONG_N=1))  # fmt: skip
+            entries.append(
+                entry(
+                    f"{name} {tile}",
+                    ["window.cu", "tile.cu", f"{name}.cu"],
+                    threads,
+                    T="float",
+                    **sizes,
+                    ALONG_M=0,
+                    ALONG_N=int(name != "conv_weight_grad"),
+                    FIXED_I0=1,
+                    FIXED_I1=3,
+                    FIXED_I2=3,
+                )
+            )
+    entries.append(
+        entry(
+            "matmul medium NN double",
+            ["tile.cu", "matmul.cu"],
+            256,
+            T="double",
+            **TILES["medium"],
+            VA=2,
+            VB=2,
+            ALONG_M=0,
+            ALONG_N=1,
+        )
+    )
     return entries

@@ -54,7 +54,7 @@ def residues(
 
 class Convolution(Products):
     """The closed family of convolutions. ``fixed_kernels`` compiles a kernel for each window size,
-    which makes index arithmetic cheap on a GPU; off in the simulator, where compiling costs more."""
+    which makes index arithmetic cheap on a GPU; off in the simulator, where compiling is dear."""
 
     fixed_kernels = False
 
@@ -88,8 +88,8 @@ class Convolution(Products):
         x, w = self.dense(x), self.dense(w, x.dtype)
         bias = None if bias is None else self.dense(bias, x.dtype)
         outputs = window.output(x.shape[2:])
-        N, C, O, P = x.shape[0], x.shape[1], w.shape[0], math.prod(outputs)
-        y = self.new((N, O, *outputs), x.dtype)
+        N, C, outs, P = x.shape[0], x.shape[1], w.shape[0], math.prod(outputs)
+        y = self.new((N, outs, *outputs), x.dtype)
         terms = math.prod(w.shape[1:])
         sizes = [*three(x.shape[2:], 1), *three(outputs, 1), *window_args(window)]
         defines, flops = self._conv_defines(window, x.dtype), 2.0 * y.size * terms
@@ -98,15 +98,15 @@ class Convolution(Products):
         if terms < DIRECT_BELOW:
             kernel = self.kernel("conv_direct", ["window.cu", "conv_direct.cu"], **defines)
             self.each(
-                kernel, y.size, x, w, bias, y, y.size, C, O, groups, *sizes, relu, flops=flops
+                kernel, y.size, x, w, bias, y, y.size, C, outs, groups, *sizes, relu, flops=flops
             )
             return y
-        tile = self._tile(O // groups, N * P, x.itemsize)
-        grid = (-(-N * P // tile["BN"]), -(-(O // groups) // tile["BM"]), groups)
+        tile = self._tile(outs // groups, N * P, x.itemsize)
+        grid = (-(-N * P // tile["BN"]), -(-(outs // groups) // tile["BM"]), groups)
         kernel = self._tiled("conv_forward", tile, defines, along_n=1)
         threads = tile["BM"] // tile["TM"] * (tile["BN"] // tile["TN"])
         self.launch(
-            kernel, grid, threads, x, w, bias, y, N, C, O, groups, *sizes, relu, flops=flops
+            kernel, grid, threads, x, w, bias, y, N, C, outs, groups, *sizes, relu, flops=flops
         )
         return y
 
@@ -115,7 +115,7 @@ class Convolution(Products):
         self, gy: Array, w: Array, shape: Shape, window: Window, groups: int
     ) -> Array:
         gy, w = self.dense(gy), self.dense(w, gy.dtype)
-        (N, C), O = shape[:2], w.shape[0]
+        (N, C), outs = shape[:2], w.shape[0]
         gx = self.new(shape, gy.dtype)
         if not gx.size:
             return gx
@@ -128,12 +128,18 @@ class Convolution(Products):
             kernel = self.kernel(
                 "conv_direct_input_grad", ["window.cu", "conv_direct.cu"], **defines
             )
-            self.each(kernel, gx.size, gy, w, gx, gx.size, C, O, groups, *sizes)
+            self.each(kernel, gx.size, gy, w, gx, gx.size, C, outs, groups, *sizes)
             return gx
         if math.prod(window.stride) > 1:  # taps differ from residue to residue
             defines |= {f"FIXED_I{i}": 0 for i in range(3)}
-        axes = zip(three(shape[2:], 1), three(window.kernel, 1), three(window.stride, 1), three(window.dilation, 1),
-                   three([lo for lo, _ in window.padding], 0), strict=True)  # fmt: skip
+        axes = zip(
+            three(shape[2:], 1),
+            three(window.kernel, 1),
+            three(window.stride, 1),
+            three(window.dilation, 1),
+            three([lo for lo, _ in window.padding], 0),
+            strict=True,
+        )
         for parts in itertools.product(*(residues(*axis) for axis in axes)):
             first, cells, tap, step, taps = ([part[i] for part in parts] for i in range(5))
             columns = N * math.prod(cells)
@@ -141,8 +147,25 @@ class Convolution(Products):
             grid = (-(-columns // tile["BN"]), -(-(C // groups) // tile["BM"]), groups)
             kernel = self._tiled("conv_input_grad", tile, defines, along_n=1)
             threads = tile["BM"] // tile["TM"] * (tile["BN"] // tile["TN"])
-            self.launch(kernel, grid, threads, gy, w, gx, N, C, O, groups, *sizes, *first, *cells, *tap, *step, *taps,
-                        flops=2.0 * columns * C * (O // groups) * math.prod(taps))  # fmt: skip
+            self.launch(
+                kernel,
+                grid,
+                threads,
+                gy,
+                w,
+                gx,
+                N,
+                C,
+                outs,
+                groups,
+                *sizes,
+                *first,
+                *cells,
+                *tap,
+                *step,
+                *taps,
+                flops=2.0 * columns * C * (outs // groups) * math.prod(taps),
+            )
         return gx
 
     @through_float32
@@ -150,7 +173,7 @@ class Convolution(Products):
         self, x: Array, gy: Array, shape: Shape, window: Window, groups: int
     ) -> Array:
         x, gy = self.dense(x), self.dense(gy, x.dtype)
-        N, C, O, P = x.shape[0], x.shape[1], shape[0], math.prod(gy.shape[2:])
+        N, C, outs, P = x.shape[0], x.shape[1], shape[0], math.prod(gy.shape[2:])
         gw = self.new(shape, x.dtype)
         if not gw.size:
             return gw
@@ -164,16 +187,30 @@ class Convolution(Products):
             kernel = self.kernel(
                 "conv_direct_weight_grad", ["window.cu", "conv_direct.cu"], **defines
             )
-            self.warps(kernel, gw.size, x, gy, gw, gw.size, N, C, O, groups, *sizes, flops=flops)
+            self.warps(kernel, gw.size, x, gy, gw, gw.size, N, C, outs, groups, *sizes, flops=flops)
             return gw
-        tile = self._tile(O // groups, columns, x.itemsize)
-        across, down = -(-columns // tile["BN"]), -(-(O // groups) // tile["BM"])
+        tile = self._tile(outs // groups, columns, x.itemsize)
+        across, down = -(-columns // tile["BN"]), -(-(outs // groups) // tile["BM"])
         splits, length = pick_splits(across * down * groups, N * P)
         partial = gw if splits == 1 else self.new((splits, gw.size), x.dtype)
         kernel = self._tiled("conv_weight_grad", tile, defines, along_n=0)
         threads = tile["BM"] // tile["TM"] * (tile["BN"] // tile["TN"])
-        self.launch(kernel, (across, down, groups * splits), threads, x, gy, partial, N, C, O, groups, *sizes,
-                    splits, length, flops=flops)  # fmt: skip
+        self.launch(
+            kernel,
+            (across, down, groups * splits),
+            threads,
+            x,
+            gy,
+            partial,
+            N,
+            C,
+            outs,
+            groups,
+            *sizes,
+            splits,
+            length,
+            flops=flops,
+        )
         if splits > 1:
             return self._merge("sum", partial, 1, splits, gw.size, np.dtype(x.dtype)).reshape(shape)
         return gw

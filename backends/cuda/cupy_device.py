@@ -28,10 +28,12 @@ def import_cupy() -> Any:
     if not cupy.cuda.is_available():
         if not cupy.cuda.runtime.driverGetVersion():
             raise ImportError(
-                "CuPy finds no NVIDIA driver: install the driver of your GPU, or use backend cudasim"
+                "CuPy finds no NVIDIA driver: install the driver of your GPU, or use backend "
+                "cudasim"
             )
         raise ImportError(
-            "CuPy finds no NVIDIA GPU: check nvidia-smi and CUDA_VISIBLE_DEVICES, or use backend cudasim"
+            "CuPy finds no NVIDIA GPU: check nvidia-smi and CUDA_VISIBLE_DEVICES, or use "
+            "backend cudasim"
         )
     return cupy
 
@@ -39,8 +41,8 @@ def import_cupy() -> Any:
 def module_source(module: Module) -> tuple[str, tuple[str, ...]]:
     """(text, NVRTC options) of a module; ``#line`` keeps each part's own line numbers in messages.
 
-    The -D set becomes #define lines: as options, short names such as T would also rewrite the header
-    that NVRTC puts before every source.
+    The -D set becomes #define lines: as options, short names such as T would also rewrite the
+    header that NVRTC puts before every source.
     """
     lines = [f"#define {name} {value}" for name, value in module.defines]
     for name, part in module.parts:
@@ -67,7 +69,7 @@ class CupyDevice:
         return self.cupy.asarray(array)
 
     def upload_table(self, array: np.ndarray[Any, Any]) -> Array:
-        """By way of pinned memory, on the current stream: nobody waits, and a graph may contain it."""
+        """From pinned memory, on the current stream: nobody waits, and a graph may hold it."""
         import cupyx
 
         pinned = cupyx.empty_pinned(array.shape, array.dtype)
@@ -137,8 +139,8 @@ class CupyDevice:
     def prefetch(
         self, batches: Iterable[tuple[np.ndarray[Any, Any], ...]], ahead: int = 2
     ) -> Iterator[tuple[Array, ...]]:
-        """Batches on the device, copied from pinned memory on a stream of their own while the caller
-        computes; at most ``ahead`` wait."""
+        """Batches on the device, copied from pinned memory on a stream of their own while the
+        caller computes; at most ``ahead`` wait."""
         import cupyx
 
         stream = self.cupy.cuda.Stream(non_blocking=True)
@@ -171,10 +173,10 @@ class CupyDevice:
     def capture(self, step: Callable[[], object]) -> Callable[[], None]:
         """A function that repeats ``step`` as one CUDA graph: one launch instead of hundreds.
 
-        ``step`` must use the same arrays and shapes each time and may not wait for the device (boolean
-        indexing, ``.item()``, copies from the host do). It runs twice first, to fill the memory pool
-        and the tables that later runs reuse. Numbers passed to kernels, such as the learning rate, are
-        frozen; arrays are not.
+        ``step`` must use the same arrays and shapes each time and may not wait for the device
+        (boolean indexing, ``.item()``, copies from the host do). It runs twice first, to fill the
+        memory pool and the tables that later runs reuse. Numbers passed to kernels, such as the
+        learning rate, are frozen; arrays are not.
         """
         stream = self.cupy.cuda.Stream(non_blocking=True)
         with stream:
@@ -185,14 +187,16 @@ class CupyDevice:
             step()
             graph = stream.end_capture()
 
-        def again(tables: list[Any] = list(self._pinned)) -> None:  # noqa: B006: the graph copies from them
+        def again(tables: list[Any] = list(self._pinned)) -> None:  # noqa: B006
             graph.launch(stream)
             stream.synchronize()
 
         return again
 
     def peak(self) -> dict[str, float]:
-        """Float32 operations and bytes of memory a second at the rated clocks, from the device's properties."""
+        """Float32 operations and bytes of memory a second at the rated clocks, from the device's
+        properties.
+        """
         p = self.cupy.cuda.runtime.getDeviceProperties(self.cupy.cuda.Device().id)
         lanes = {(7, 0): 64, (7, 5): 64, (8, 0): 64}.get((p["major"], p["minor"]), 128)
         clock = p.get("clockRate", 0) * 1e3

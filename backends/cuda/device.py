@@ -146,7 +146,8 @@ def _argument(what: str, position: int, p: Parameter, a: Any) -> Any:
             return None
         if not hasattr(a, "dtype") or not hasattr(a, "strides"):
             raise LaunchError(
-                f"{where}; received {type(a).__name__} {a!r}: pass an array, or None for a null pointer"
+                f"{where}; received {type(a).__name__} {a!r}: pass an array, or None for a null "
+                "pointer"
             )
         dtype = DTYPES.get(p.code)
         if dtype is not None and a.dtype != dtype:

@@ -1,4 +1,6 @@
-"""Elementwise operations: one kernel text (map.cu), the formulas, and NumPy's rules of types and shapes."""
+"""Elementwise operations: one kernel text (map.cu), the formulas, and NumPy's rules of types and
+shapes.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +14,48 @@ from .host import Host, Shape, c_type
 
 # C formulas in a and b. Where a pair is given: for floating-point types, for all others.
 FORMULAS: dict[str, str | tuple[str, str]] = {
-    "negative": "-a", "absolute": ("fabs(a)", "a < 0 ? -a : a"), "sign": "a > 0 ? 1 : a < 0 ? -1 : a",
-    "exp": "exp(a)", "expm1": "expm1(a)", "log": "log(a)", "log1p": "log1p(a)", "sqrt": "sqrt(a)",
-    "sin": "sin(a)", "cos": "cos(a)", "tanh": "tanh(a)", "floor": ("floor(a)", "a"), "ceil": ("ceil(a)", "a"),
-    "rint": ("rint(a)", "a"), "isnan": "a != a", "isinf": ("isinf(a)", "false"), "isfinite": ("isfinite(a)", "true"),
-    "logical_not": "!a", "erf": "erf(a)", "relu": "a > 0 || a != a ? a : 0",
+    "negative": "-a",
+    "absolute": ("fabs(a)", "a < 0 ? -a : a"),
+    "sign": "a > 0 ? 1 : a < 0 ? -1 : a",
+    "exp": "exp(a)",
+    "expm1": "expm1(a)",
+    "log": "log(a)",
+    "log1p": "log1p(a)",
+    "sqrt": "sqrt(a)",
+    "sin": "sin(a)",
+    "cos": "cos(a)",
+    "tanh": "tanh(a)",
+    "floor": ("floor(a)", "a"),
+    "ceil": ("ceil(a)", "a"),
+    "rint": ("rint(a)", "a"),
+    "isnan": "a != a",
+    "isinf": ("isinf(a)", "false"),
+    "isfinite": ("isfinite(a)", "true"),
+    "logical_not": "!a",
+    "erf": "erf(a)",
+    "relu": "a > 0 || a != a ? a : 0",
     "sigmoid": "a < 0 ? exp(a) / (1 + exp(a)) : 1 / (1 + exp(-a))",
-    "add": "a + b", "subtract": "a - b", "multiply": "a * b", "divide": "a / b",
-    "power": ("pow(a, b)", "integer_power(a, b)"), "maximum": "a > b || a != a ? a : b",
-    "minimum": "a < b || a != a ? a : b", "remainder": "modulo(a, b)", "floor_divide": "floor_quotient(a, b)",
-    "equal": "a == b", "not_equal": "a != b", "less": "a < b", "less_equal": "a <= b", "greater": "a > b",
-    "greater_equal": "a >= b", "logical_and": "a && b", "logical_or": "a || b", "logical_xor": "!a != !b",
-    "relu_grad": "b > 0 ? a : 0", "add_relu": "a + b < 0 ? 0 : a + b",
-}  # fmt: skip
+    "add": "a + b",
+    "subtract": "a - b",
+    "multiply": "a * b",
+    "divide": "a / b",
+    "power": ("pow(a, b)", "integer_power(a, b)"),
+    "maximum": "a > b || a != a ? a : b",
+    "minimum": "a < b || a != a ? a : b",
+    "remainder": "modulo(a, b)",
+    "floor_divide": "floor_quotient(a, b)",
+    "equal": "a == b",
+    "not_equal": "a != b",
+    "less": "a < b",
+    "less_equal": "a <= b",
+    "greater": "a > b",
+    "greater_equal": "a >= b",
+    "logical_and": "a && b",
+    "logical_or": "a || b",
+    "logical_xor": "!a != !b",
+    "relu_grad": "b > 0 ? a : 0",
+    "add_relu": "a + b < 0 ? 0 : a + b",
+}
 UNARY = tuple(FORMULAS)[: tuple(FORMULAS).index("add")]
 BINARY = tuple(FORMULAS)[len(UNARY) :]
 # Operations that NumPy lacks follow the type rules of one that it has.
@@ -40,8 +71,8 @@ DIMENSIONS = 6
 
 @functools.lru_cache(4096)
 def loop_dtypes(name: str, *operands: Any) -> tuple[np.dtype[Any], np.dtype[Any]]:
-    """(type the operands are converted to, type of the result), by NumPy's promotion; an operand is a
-    dtype, or int or float for a Python number."""
+    """(type the operands are converted to, type of the result), by NumPy's promotion; an operand is
+    a dtype, or int or float for a Python number."""
     ufunc = getattr(np, LIKE.get(name, name))
     *inputs, result = ufunc.resolve_dtypes((*operands, None))
     return np.dtype(np.result_type(*inputs)), np.dtype(result)
@@ -117,7 +148,7 @@ class Elementwise(Host):
         return target if made == result else self.cast(target, result)
 
     def _safe(self, out: Array, *operands: Any) -> bool:
-        """May elements be written one by one? Not if an operand is another view of the same memory."""
+        """May elements be written one by one? Not if an operand is another view of them."""
         return all(
             not self.is_array(v)
             or (
@@ -199,6 +230,15 @@ class Elementwise(Host):
         numbers = [wide.type(0) if self.is_array(v) else wide.type(v) for v in (a, b)]
         out = self.new(shape, wide)
         kernel = self.kernel("where", ["where.cu"], T=c_type(wide))
-        self.each(kernel, out.size, spread(condition, np.bool_), spread(a, wide), numbers[0], spread(b, wide),
-                  numbers[1], out, out.size)  # fmt: skip
+        self.each(
+            kernel,
+            out.size,
+            spread(condition, np.bool_),
+            spread(a, wide),
+            numbers[0],
+            spread(b, wide),
+            numbers[1],
+            out,
+            out.size,
+        )
         return out if wide == dtype else self.cast(out, dtype)

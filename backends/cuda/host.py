@@ -127,7 +127,9 @@ class Host:
         return out
 
     def dense(self, a: Array, dtype: Any = None) -> Array:
-        """``a`` without gaps in C order, of the given dtype; copied only where it is not so already."""
+        """``a`` without gaps in C order, of the given dtype; copied only where it is not so
+        already.
+        """
         wanted = a.dtype if dtype is None else np.dtype(dtype)
         return a if a.dtype == wanted and a.flags.c_contiguous else self.cast(a, wanted)
 

@@ -111,7 +111,9 @@ class Indexing(Reductions):
             self._scatter(view, plan, value, add=False)
 
     def _scatter(self, view: Array, plan: IndexPlan, values: Array, add: bool) -> None:
-        """view[arrays] += values, or = values: on a dense copy with the indexed axes first, put back."""
+        """view[arrays] += values, or = values: on a dense copy with the indexed axes first, put
+        back.
+        """
         table, position, picked, back = self._flatten(view, plan)
         result_shape = tuple(picked[d] for d in back)
         spread = self.xp.broadcast_to(values, result_shape).transpose(inverse(back))
@@ -142,8 +144,8 @@ class Indexing(Reductions):
         return a.view(np.uint16) if a.dtype == np.float16 else a
 
     def _flatten(self, view: Array, plan: IndexPlan) -> tuple[Array, Array, Shape, Shape]:
-        """(table (L, M), row number of each picked entry, shape of the picked entries with the arrays'
-        dimensions first, transposition to the result's order)."""
+        """(table (L, M), row number of each picked entry, shape of the picked entries with the
+        arrays' dimensions first, transposition to the result's order)."""
         order = self._front(view, plan)
         indexed = [view.shape[d] for d in plan.axes]
         rest = [view.shape[d] for d in order[len(plan.axes) :]]
@@ -180,8 +182,12 @@ class Indexing(Reductions):
     def _plan(self, a: Array, index: Any) -> IndexPlan:
         """NumPy's indexing rules. Boolean arrays become positions, which waits for the device."""
         parts = list(index) if isinstance(index, tuple) else [index]
-        parts = [self.device.upload(np.asarray(p)) if isinstance(p, list | np.ndarray) and not self.is_array(p) else p
-                 for p in parts]  # fmt: skip
+        parts = [
+            self.device.upload(np.asarray(p))
+            if isinstance(p, list | np.ndarray) and not self.is_array(p)
+            else p
+            for p in parts
+        ]
         expanded: list[Any] = []
         for p in parts:
             expanded += self._nonzero(p) if self.is_array(p) and p.dtype == np.bool_ else [p]

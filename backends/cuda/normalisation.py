@@ -54,16 +54,29 @@ class Normalisation(Pooling):
         return self._normalise(x, mean, var, weight, bias, eps, None, 0)
 
     def batch_norm_relu(
-        self, x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None, eps: float,
+        self,
+        x: Array,
+        mean: Array,
+        var: Array,
+        weight: Array | None,
+        bias: Array | None,
+        eps: float,
         residual: Array | None,
-    ) -> Array:  # fmt: skip
+    ) -> Array:
         return self._normalise(x, mean, var, weight, bias, eps, residual, 1)
 
     @through_float32
     def _normalise(
-        self, x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None, eps: float,
-        residual: Array | None, relu: int,
-    ) -> Array:  # fmt: skip
+        self,
+        x: Array,
+        mean: Array,
+        var: Array,
+        weight: Array | None,
+        bias: Array | None,
+        eps: float,
+        residual: Array | None,
+        relu: int,
+    ) -> Array:
         x = self.dense(x)
         _, C, S, _ = self._channels(x)
         y = self.new(x.shape, x.dtype)
@@ -76,9 +89,16 @@ class Normalisation(Pooling):
         return y
 
     def batch_norm_relu_grad(
-        self, gy: Array, y: Array, x: Array, mean: Array, var: Array, weight: Array | None, eps: float,
+        self,
+        gy: Array,
+        y: Array,
+        x: Array,
+        mean: Array,
+        var: Array,
+        weight: Array | None,
+        eps: float,
         residual: bool,
-    ) -> tuple[Array, Array, Array, Array | None]:  # fmt: skip
+    ) -> tuple[Array, Array, Array, Array | None]:
         g = self._binary("relu_grad", gy, y)
         return (*self.batch_norm_grad(g, x, mean, var, weight, eps), g if residual else None)
 

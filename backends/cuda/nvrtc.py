@@ -1,7 +1,7 @@
 """Compiling for real GPUs without having one.
 
-The NVRTC library alone (package nvidia-cuda-nvrtc-cu12) turns a kernel into machine code and reports
-registers, spills and shared memory; from these the occupancy follows. nvdisasm (package
+The NVRTC library alone (package nvidia-cuda-nvrtc-cu12) turns a kernel into machine code and
+reports registers, spills and shared memory; from these the occupancy follows. nvdisasm (package
 nvidia-cuda-nvdisasm) shows the instructions. Neither needs a driver.
 """
 
@@ -74,10 +74,15 @@ def version() -> str:
 
 
 def compile_module(module: Module, arch: int) -> tuple[bytes, str]:
-    """(cubin, ptxas' report) for one architecture, with the options CuPy uses. Raises CompileError."""
+    """(cubin, ptxas' report) for one architecture, with CuPy's options. Raises CompileError."""
     lib, text = library(), module_source(module)
-    options = [*text[1], "-ftz=true", "--device-as-default-execution-space", f"--gpu-architecture=sm_{arch}",
-               "--ptxas-options=-v"]  # fmt: skip
+    options = [
+        *text[1],
+        "-ftz=true",
+        "--device-as-default-execution-space",
+        f"--gpu-architecture=sm_{arch}",
+        "--ptxas-options=-v",
+    ]
     program = ctypes.c_void_p()
     lib.nvrtcCreateProgram(ctypes.byref(program), text[0].encode(), b"kernel.cu", 0, None, None)
     try:
@@ -147,7 +152,9 @@ def disassembler() -> str | None:
 
 
 def instruction_counts(cubin: bytes) -> dict[str, dict[str, int]]:
-    """For each kernel, how often each instruction occurs in its code (LDS.128 beside LDS, and so on)."""
+    """For each kernel, how often each instruction occurs in its code (LDS.128 beside LDS, and so
+    on).
+    """
     program = disassembler()
     if program is None:
         raise ImportError('nvdisasm is not installed: "pip install tinygrad-cnn[cuda-check]"')

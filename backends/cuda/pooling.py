@@ -44,19 +44,37 @@ class Pooling(Convolution):
     def max_pool_gather(self, x: Array, winner: Array, window: Window) -> Array:
         x, winner = self.dense(x), self.dense(winner)
         y = self.new(winner.shape, x.dtype)
-        self.each(self._pool("max_pool_gather", x.dtype, winner.dtype), y.size, x, winner, y, y.size,
-                  *three(x.shape[2:], 1), *three(winner.shape[2:], 1), *window_args(window))  # fmt: skip
+        self.each(
+            self._pool("max_pool_gather", x.dtype, winner.dtype),
+            y.size,
+            x,
+            winner,
+            y,
+            y.size,
+            *three(x.shape[2:], 1),
+            *three(winner.shape[2:], 1),
+            *window_args(window),
+        )
         return y
 
     @through_float32
     def max_pool_scatter(self, gy: Array, winner: Array, shape: Shape, window: Window) -> Array:
         gy, winner = self.dense(gy), self.dense(winner)
         gx = self.new(shape, gy.dtype)
-        self.each(self._pool("max_pool_scatter", gy.dtype, winner.dtype), gx.size, gy, winner, gx, gx.size,
-                  *three(shape[2:], 1), *three(gy.shape[2:], 1), *window_args(window))  # fmt: skip
+        self.each(
+            self._pool("max_pool_scatter", gy.dtype, winner.dtype),
+            gx.size,
+            gy,
+            winner,
+            gx,
+            gx.size,
+            *three(shape[2:], 1),
+            *three(gy.shape[2:], 1),
+            *window_args(window),
+        )
         return gx
 
-    @functools.lru_cache(256)  # noqa: B019: a backend lives as long as the process
+    @functools.lru_cache(256)  # noqa: B019
     def _divisor_arrays(self, divisors: Divisors) -> tuple[Array, ...]:
         padded = ((1,),) * (3 - len(divisors)) + divisors
         return tuple(self.device.upload(np.array(axis, np.int32)) for axis in padded)
@@ -66,8 +84,17 @@ class Pooling(Convolution):
         x = self.dense(x)
         outputs = window.output(x.shape[2:])
         y = self.new((*x.shape[:2], *outputs), x.dtype)
-        self.each(self._pool("avg_pool", x.dtype), y.size, x, *self._divisor_arrays(divisors), y, y.size,
-                  *three(x.shape[2:], 1), *three(outputs, 1), *window_args(window))  # fmt: skip
+        self.each(
+            self._pool("avg_pool", x.dtype),
+            y.size,
+            x,
+            *self._divisor_arrays(divisors),
+            y,
+            y.size,
+            *three(x.shape[2:], 1),
+            *three(outputs, 1),
+            *window_args(window),
+        )
         return y
 
     @through_float32
@@ -79,6 +106,15 @@ class Pooling(Convolution):
         if math.prod(gy.shape) == 0:
             self._fill(gx, 0)
             return gx
-        self.each(self._pool("avg_pool_scatter", gy.dtype), gx.size, gy, *self._divisor_arrays(divisors), gx, gx.size,
-                  *three(shape[2:], 1), *three(gy.shape[2:], 1), *window_args(window))  # fmt: skip
+        self.each(
+            self._pool("avg_pool_scatter", gy.dtype),
+            gx.size,
+            gy,
+            *self._divisor_arrays(divisors),
+            gx,
+            gx.size,
+            *three(shape[2:], 1),
+            *three(gy.shape[2:], 1),
+            *window_args(window),
+        )
         return gx

@@ -11,8 +11,8 @@ from .device import Array
 from .host import c_type, through_float32
 from .indexing import Indexing
 
-# Tile shapes of tile.cu. A larger tile reads less memory for each multiplication (2·BM·BN / (4·(BM + BN))
-# operations a byte), a smaller one wastes less on small matrices.
+# Tile shapes of tile.cu. A larger tile reads less memory for each multiplication (2·BM·BN / (4·(BM
+# + BN)) operations a byte), a smaller one wastes less on small matrices.
 TILES: dict[str, dict[str, Any]] = {
     "small": {"BM": 32, "BN": 32, "BK": 8, "TM": 4, "TN": 4},
     "medium": {"BM": 64, "BN": 64, "BK": 16, "TM": 4, "TN": 4},
@@ -39,15 +39,15 @@ def pick_tile(rows: int, columns: int, itemsize: int) -> dict[str, Any]:
 
 
 def pick_splits(blocks: int, terms: int) -> tuple[int, int]:
-    """(splits, length): into how many pieces a sum of ``terms`` is cut, so that the grid is full."""
+    """(splits, length): how a sum of ``terms`` is cut, so that the grid is full."""
     splits = max(1, min(FULL_GRID // max(blocks, 1), terms // SPLIT_LENGTH))
     length = -(-terms // splits)
     return -(-terms // max(length, 1)) or 1, max(length, 1)
 
 
 class Products(Indexing):
-    """``matmul`` and ``linear``. ``gemm`` chooses: "raw" (our kernels), "matmul16" (the 16×16 teaching
-    kernel) or "cublas" (CuPy's matmul; on a GPU only)."""
+    """``matmul`` and ``linear``. ``gemm`` chooses: "raw" (our kernels), "matmul16" (the 16×16
+    teaching kernel) or "cublas" (CuPy's matmul; on a GPU only)."""
 
     gemm = "raw"
 
@@ -85,7 +85,7 @@ class Products(Indexing):
         return out
 
     def _operand(self, a: Array, lead: tuple[int, ...], dtype: Any) -> Operand:
-        """``a`` with one step a batch and unit stride along rows or columns; copied if it has not."""
+        """``a`` with one step a batch and unit stride along rows or columns, else a copy."""
         a = a if a.dtype == dtype else self.cast(a, dtype)
         a = self.xp.broadcast_to(a, (*lead, *a.shape[-2:]))
         for candidate in (a, None):
@@ -141,8 +141,25 @@ class Products(Indexing):
         partial = out if splits == 1 else self.new((batch, splits, M * N), out.dtype)
         threads = (tile["BM"] // tile["TM"]) * (tile["BN"] // tile["TN"])
         grid = (columns, rows, min(batch * splits, 65535))
-        self.launch(kernel, grid, threads, a.array, b.array, partial, M, N, K, a.leading, b.leading,
-                    a.batch_step, b.batch_step, batch, splits, length, flops=2.0 * batch * M * N * K)  # fmt: skip
+        self.launch(
+            kernel,
+            grid,
+            threads,
+            a.array,
+            b.array,
+            partial,
+            M,
+            N,
+            K,
+            a.leading,
+            b.leading,
+            a.batch_step,
+            b.batch_step,
+            batch,
+            splits,
+            length,
+            flops=2.0 * batch * M * N * K,
+        )
         if splits > 1:
             total = self._merge("sum", partial, batch, splits, M * N, out.dtype)
             self.copy_into(out, total.reshape(out.shape))

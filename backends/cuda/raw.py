@@ -18,11 +18,11 @@ KEEP_BYTES = 64 * 2**20  # arguments up to this size are kept for ``replay``
 class RawKernel:
     """A CUDA C kernel, called as CuPy's RawKernel is: ``k(grid, block, args, shared_mem=0)``.
 
-    ``source`` holds ``extern "C" __global__ void name(...)``; ``defines`` are its -D macros. Arguments
-    are NumPy arrays (read and written in place), tensors or arrays of the backend, None for a null
-    pointer, and numbers: NumPy scalars of exactly the parameter's type, or Python numbers that fit it.
-    Everything is checked against the kernel's declaration; a mistake raises LaunchError (a ValueError),
-    or is a finding inside ``report(mode="check")``.
+    ``source`` holds ``extern "C" __global__ void name(...)``; ``defines`` are its -D macros.
+    Arguments are NumPy arrays (read and written in place), tensors or arrays of the backend, None
+    for a null pointer, and numbers: NumPy scalars of exactly the parameter's type, or Python
+    numbers that fit it. Everything is checked against the kernel's declaration; a mistake raises
+    LaunchError (a ValueError), or is a finding inside ``report(mode="check")``.
     """
 
     def __init__(
@@ -72,7 +72,8 @@ class RawKernel:
         if owner is not None and hasattr(a, "array"):
             if not isinstance(a.array, self.backend.xp.ndarray):
                 raise LaunchError(
-                    f"kernel {self.name} runs on {self.backend.name}, the tensor is on {owner.name}: "
+                    f"kernel {self.name} runs on {self.backend.name}, the tensor is on "
+                    f"{owner.name}: "
                     f"use tensor.to({self.backend.name!r})"
                 )
             a = a.array
@@ -95,7 +96,8 @@ class RawKernel:
         """The trace of one block of the last launch, run again on its arguments of then."""
         if self._last is None:
             raise ValueError(
-                f"replay: call {self.name} on cudasim first (with at most {KEEP_BYTES >> 20} MB of arrays)"
+                f"replay: call {self.name} on cudasim first (with at most {KEEP_BYTES >> 20} MB "
+                "of arrays)"
             )
         grid, threads, kept, shared_mem = self._last
         if not all(0 <= b < g for b, g in zip(block, grid, strict=True)):
@@ -110,11 +112,12 @@ class RawKernel:
 def replay(
     kernel: RawKernel | LaunchRow, block: int | Sequence[int], thread: int | Sequence[int]
 ) -> list[Any]:
-    """The accesses of one thread in order: place, load or store, array, index, value, barriers passed.
+    """The accesses of one thread in order: place, load or store, array, index, value, barriers
+    passed.
 
-    ``kernel`` is a RawKernel, whose last launch is run again on copies of its arguments as they were
-    (from this block on, so a kernel whose blocks depend on each other is not reproduced), or a launch
-    of a trace report. Raises ValueError when there is nothing to replay.
+    ``kernel`` is a RawKernel, whose last launch is run again on copies of its arguments as they
+    were (from this block on, so a kernel whose blocks depend on each other is not reproduced), or a
+    launch of a trace report. Raises ValueError when there is nothing to replay.
     """
     b, t = _triple(block), _triple(thread)
     if isinstance(kernel, RawKernel):
@@ -123,7 +126,8 @@ def replay(
         trace = kernel.trace
     else:
         raise TypeError(
-            f"replay: expected a RawKernel or a launch of a report, received {type(kernel).__name__}"
+            "replay: expected a RawKernel or a launch of a report, received "
+            f"{type(kernel).__name__}"
         )
     if trace is None:
         raise ValueError('replay: that launch was not traced: use report(mode="trace") on cudasim')

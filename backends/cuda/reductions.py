@@ -72,8 +72,14 @@ class Reductions(Elementwise):
         start = start or (c_lowest(dtype) if name == "max" else c_highest(dtype))
         piece = ROW_PIECE if B == 1 else COLUMN_PIECE
         while True:
-            kernel = self.kernel("reduce_rows" if B == 1 else "reduce_columns", ["reduce.cu"], T=c_type(x.dtype),
-                                 ACC=c_type(dtype), MERGE=MERGES[name], START=start)  # fmt: skip
+            kernel = self.kernel(
+                "reduce_rows" if B == 1 else "reduce_columns",
+                ["reduce.cu"],
+                T=c_type(x.dtype),
+                ACC=c_type(dtype),
+                MERGE=MERGES[name],
+                START=start,
+            )
             chunks = max(1, -(-R // piece))
             y = self.new((A * chunks * B,), dtype)
             if B == 1:

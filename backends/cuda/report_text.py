@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 def render(report: Report) -> str:
     """Launches one below the other, then the findings."""
-    lines = [NOTICE if any(row.device == "cudasim" for row in report.launches) or not report.launches else
-             "Launched on a GPU; accesses are traced on cudasim only."]  # fmt: skip
+    on_gpu = any(row.device == "cupy" for row in report.launches)
+    lines = ["Launched on a GPU; accesses are traced on cudasim only." if on_gpu else NOTICE]
     for row in report.launches:
         lines += ["", _head(row), *_figures(row), *_sites(row)]
     if report.mode == "check":
@@ -30,8 +30,10 @@ def _head(row: LaunchRow) -> str:
 def _figures(row: LaunchRow) -> list[str]:
     lines = []
     if row.registers is not None and row.occupancy is not None:
-        lines.append(f"  {row.registers} registers a thread, {row.static_shared} bytes of shared memory, "
-                     f"occupancy {row.occupancy:.0%}")  # fmt: skip
+        lines.append(
+            f"  {row.registers} registers a thread, {row.static_shared} bytes of shared memory"
+            f" (sm_{row.arch}: occupancy {row.occupancy:.0%})"
+        )
     if row.flops:
         lines.append(f"  {row.flops:.4g} floating-point operations")
     if row.bytes_moved is not None:
@@ -53,10 +55,14 @@ def _figures(row: LaunchRow) -> list[str]:
 def _sites(row: LaunchRow) -> list[str]:
     lines = []
     for s in row.sites:
-        what = f"  {s.place!s:<22} {s.action:<6} {s.array:<10} {s.bytes:>2} B  {s.requests:>7} requests  {s.lanes:4.1f} lanes"
+        what = (
+            f"  {s.place!s:<22} {s.action:<6} {s.array:<10} {s.bytes:>2} B"
+            f"  {s.requests:>7} requests  {s.lanes:4.1f} lanes"
+        )
         if s.space == "global":
             lines.append(
-                f"{what}  {s.sectors:5.2f} sectors (ideal {s.ideal_sectors:.2f}, {s.efficiency:.0%})"
+                f"{what}  {s.sectors:5.2f} sectors (ideal {s.ideal_sectors:.2f}, "
+                f"{s.efficiency:.0%})"
             )
         else:
             lines.append(f"{what}  bank conflict degree {s.bank_degree:.2f}")

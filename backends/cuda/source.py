@@ -122,7 +122,8 @@ def rewrite_shared(text: str, first_id: int = 0) -> str:
                 parts.append(f"{kind}* {name} = ({kind}*)cusim_dynamic_shared();")
             else:
                 parts.append(
-                    f"typedef {kind} cusim_t_{name}{sizes}; cusim_t_{name}& {name} = *(cusim_t_{name}*)"
+                    f"typedef {kind} cusim_t_{name}{sizes}; cusim_t_{name}& {name} = "
+                    f"*(cusim_t_{name}*)"
                     f'cusim_shared({number}, sizeof(cusim_t_{name}), alignof({kind}), "{name}");'
                 )
                 number += 1
@@ -153,8 +154,13 @@ def shared_declarations(
             sizes = [_integer(size, names) for size in re.findall(r"\[([^\]]*)\]", declarator)]
             base = kind.replace("volatile", "").strip()
             shape = tuple(v for v in sizes if v is not None)
-            found.append(SharedArray(re.findall(r"\w+", declarator)[0], CODES.get(names.get(base, base), "x"),
-                                     shape if len(shape) == len(sizes) else ()))  # fmt: skip
+            found.append(
+                SharedArray(
+                    re.findall(r"\w+", declarator)[0],
+                    CODES.get(names.get(base, base), "x"),
+                    shape if len(shape) == len(sizes) else (),
+                )
+            )
     return found
 
 

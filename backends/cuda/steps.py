@@ -25,9 +25,17 @@ class Steps(Normalisation):
         self._tables: dict[bytes, Array] = {}
 
     def sgd_step(
-        self, params: Sequence[Array], grads: Sequence[Array], momenta: Sequence[Array] | None, lr: float,
-        momentum: float, dampening: float, weight_decay: float, nesterov: bool, first: bool,
-    ) -> None:  # fmt: skip
+        self,
+        params: Sequence[Array],
+        grads: Sequence[Array],
+        momenta: Sequence[Array] | None,
+        lr: float,
+        momentum: float,
+        dampening: float,
+        weight_decay: float,
+        nesterov: bool,
+        first: bool,
+    ) -> None:
         states = [] if momenta is None else [momenta]
         self._step(
             "sgd_step",
@@ -38,9 +46,18 @@ class Steps(Normalisation):
         )
 
     def adam_step(
-        self, params: Sequence[Array], grads: Sequence[Array], m: Sequence[Array], v: Sequence[Array], lr: float,
-        betas: tuple[float, float], eps: float, weight_decay: float, decoupled: bool, step: int,
-    ) -> None:  # fmt: skip
+        self,
+        params: Sequence[Array],
+        grads: Sequence[Array],
+        m: Sequence[Array],
+        v: Sequence[Array],
+        lr: float,
+        betas: tuple[float, float],
+        eps: float,
+        weight_decay: float,
+        decoupled: bool,
+        step: int,
+    ) -> None:
         rate, root = lr / (1 - betas[0] ** step), math.sqrt(1 - betas[1] ** step)
         self._step(
             "adam_step",
@@ -80,8 +97,8 @@ class Steps(Normalisation):
                         self.copy_into(a, d)
 
     def _on_device(self, table: np.ndarray[Any, Any]) -> Array:
-        """The table in device memory. A memory pool hands out the same addresses step after step, so the
-        last few tables are kept and mostly nothing is copied."""
+        """The table in device memory. A memory pool hands out the same addresses step after step,
+        so the last few tables are kept and mostly nothing is copied."""
         key = table.tobytes()
         found = self._tables.pop(key, None)
         self._tables[key] = self.device.upload_table(table.reshape(-1)) if found is None else found
@@ -129,5 +146,13 @@ class Steps(Normalisation):
         kernel = self.kernel(
             name, ["random.cu"], fmad=False, T=c_type(y.dtype) if name == "normal" else "float"
         )
-        self.each(kernel, y.size, y, y.size, np.uint64(seed & _MASK), np.uint64(offset & _MASK), *more,
-                  threads=-(-y.size // per_block))  # fmt: skip
+        self.each(
+            kernel,
+            y.size,
+            y,
+            y.size,
+            np.uint64(seed & _MASK),
+            np.uint64(offset & _MASK),
+            *more,
+            threads=-(-y.size // per_block),
+        )

@@ -1,8 +1,8 @@
 """Compiling kernels for the CPU: which compiler, which flags, and a cache of what was compiled.
 
-A compiled kernel lies in ``$TINYGRAD_CNN_CACHE/cudasim`` (else the user's cache folder) under a hash
-of its text, the flags, the compiler and the runtime, so nothing is compiled twice and nothing stale
-is used.
+A compiled kernel lies in ``$TINYGRAD_CNN_CACHE/cudasim`` (else the user's cache folder) under a
+hash of its text, the flags, the compiler and the runtime, so nothing is compiled twice and nothing
+stale is used.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ def find_compiler() -> tuple[str, ...]:
     if importlib.util.find_spec("ziglang"):
         return (sys.executable, "-m", "ziglang", "c++")
     raise ImportError(
-        'cudasim compiles kernels and found no C++ compiler: install g++ or clang, or "pip install ziglang"'
+        'cudasim compiles kernels and found no C++ compiler: install g++ or clang, or "pip '
+        'install ziglang"'
     )
 
 
@@ -108,7 +109,7 @@ def _runtime_object(part: str, check: bool) -> Path:
 
 
 def _atomically(target: Path, command: list[str]) -> None:
-    """Run ``command -o`` a temporary name, then rename: other processes see all of it or nothing."""
+    """Run ``command -o`` a temporary name, then rename: others see all of it or nothing."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         made = Path(folder, target.name)
@@ -134,8 +135,21 @@ def compile_library(name: str, text: str, check: bool, options: tuple[str, ...] 
     with tempfile.TemporaryDirectory() as folder:
         source, made = Path(folder, "kernel.cpp"), Path(folder, "kernel.o")
         source.write_text(text, encoding="utf-8")
-        _run([*find_compiler(), *COMMON, *native_flags(), *flags, *options, "-include", str(HERE / "cusim.h"),
-              "-c", str(source), "-o", str(made)])  # fmt: skip
+        _run(
+            [
+                *find_compiler(),
+                *COMMON,
+                *native_flags(),
+                *flags,
+                *options,
+                "-include",
+                str(HERE / "cusim.h"),
+                "-c",
+                str(source),
+                "-o",
+                str(made),
+            ]
+        )
         linker = ["-shared", "-nostdlib++"] if "ziglang" in find_compiler() else ["-shared"]
         _atomically(target, [*find_compiler(), *linker, str(made), *objects, "-lm"])
     for tell in listeners:

@@ -35,12 +35,12 @@ class CudaSimError(RuntimeError):
 
 
 class Memory(np.ndarray[Any, Any]):
-    """Raw memory under an array; being of this type, it tells an array of its own from a view of one,
-    whose base is that array."""
+    """Raw memory under an array; being of this type, it tells an array of its own from a view of
+    one, whose base is that array."""
 
 
 class SimModule:
-    """A module's libraries: the fast one and the instrumented one, each compiled when first needed."""
+    """A module's fast and instrumented libraries, each compiled when first needed."""
 
     def __init__(self, module: Module) -> None:
         self.module = module
@@ -77,8 +77,8 @@ class SimModule:
 
 class SimDevice:
     """Runs launches on the CPU. ``descending`` and ``block_seed`` change the order of threads and
-    blocks, which a correct kernel does not notice; ``check`` checks every launch and raises CudaSimError
-    at a finding, also where no report asks for it."""
+    blocks, which a correct kernel does not notice; ``check`` checks every launch and raises
+    CudaSimError at a finding, also where no report asks for it."""
 
     name = "cudasim"
     xp: Any = np
@@ -131,8 +131,8 @@ class SimDevice:
             return self._modules[module]
 
     def run(self, launch: Launch) -> None:
-        """Run to the end. Raises CudaSimError when the kernel cannot go on, unless a report in check
-        mode collects that as a finding."""
+        """Run to the end. Raises CudaSimError when the kernel cannot go on, unless a report in
+        check mode collects that as a finding."""
         report = current_report()
         if report is None and self.check:
             with collect("check") as own:
@@ -151,7 +151,7 @@ class SimDevice:
         record, _kept = self._record(launch, library)
         findings = library.run(record)
         if report is not None:
-            report.launches.append(LaunchRow.of(launch, self.name))
+            report.add(LaunchRow.of(launch, self.name), launch)
         if findings:
             raise CudaSimError(str(self._describe(launch, library, findings[0], [])))
 
@@ -162,7 +162,8 @@ class SimDevice:
             seen, read = library.letters(kernel.name), kernel.signature.letters()
             if seen != read:
                 raise RuntimeError(
-                    f"kernel {kernel.name}: compiled as {seen}, read as {read}: simplify its declaration"
+                    f"kernel {kernel.name}: compiled as {seen}, read as {read}: simplify its "
+                    "declaration"
                 )
             built.verified.add((kernel.name, check))
         return library
@@ -183,10 +184,15 @@ class SimDevice:
         blocks = math.prod(launch.grid)
         step, shift = self._block_order(blocks)
         record = LaunchRecord(
-            entry=library.entry(launch.kernel.name), arguments=ctypes.addressof(pointers), grid=launch.grid,
-            block=launch.block, dynamic_bytes=launch.shared_mem, descending=int(self.descending),
-            block_step=step, block_shift=shift,
-        )  # fmt: skip
+            entry=library.entry(launch.kernel.name),
+            arguments=ctypes.addressof(pointers),
+            grid=launch.grid,
+            block=launch.block,
+            dynamic_bytes=launch.shared_mem,
+            descending=int(self.descending),
+            block_step=step,
+            block_shift=shift,
+        )
         return record, [kept, pointers]
 
     def _block_order(self, blocks: int) -> tuple[int, int]:
@@ -224,10 +230,18 @@ class SimDevice:
         findings = [self._describe(launch, library, f, buffers) for f in raw]
         if report.mode == "trace":
             order = self._block_order(math.prod(launch.grid))
-            report.add_trace(launch, self.name, trace[: record.trace_count].copy(), buffers, ranges,
-                             library.shared_arrays(), lambda pc: _place(launch, library, pc), order)  # fmt: skip
+            report.add_trace(
+                launch,
+                self.name,
+                trace[: record.trace_count].copy(),
+                buffers,
+                ranges,
+                library.shared_arrays(),
+                lambda pc: _place(launch, library, pc),
+                order,
+            )
         else:
-            report.launches.append(LaunchRow.of(launch, self.name))
+            report.add(LaunchRow.of(launch, self.name), launch)
         report.findings += findings
 
     def _describe(
@@ -243,10 +257,20 @@ class SimDevice:
             array, _, size, _ = library.shared_arrays()[f.buffer - 1000]
             name = f"__shared__ {array}"
         raw = Raw(
-            f.kind, built.place(library, f.line, f.pc), built.place(library, f.other_line, f.other_pc),
-            tuple(f.block), tuple(f.thread), tuple(f.other_block), tuple(f.other_thread),
-            name, size, f.bytes, f.offset, f.detail, f.count,
-        )  # fmt: skip
+            f.kind,
+            built.place(library, f.line, f.pc),
+            built.place(library, f.other_line, f.other_pc),
+            tuple(f.block),
+            tuple(f.thread),
+            tuple(f.other_block),
+            tuple(f.other_thread),
+            name,
+            size,
+            f.bytes,
+            f.offset,
+            f.detail,
+            f.count,
+        )
         return describe(launch.kernel.name, raw)
 
 
@@ -262,7 +286,7 @@ Ranges = list[tuple[int, int, int, bool]]  # (address, bytes, unit, constant)
 
 
 def _buffers(launch: Launch, pointer: Any) -> tuple[list[tuple[str, int]], Ranges]:
-    """(name, bytes) and ranges of the memory a launch may touch; overlapping arguments become one."""
+    """(name, bytes) and ranges of the memory of a launch; overlapping arguments become one."""
     found: list[tuple[int, int, int, bool, str]] = []
     for parameter, a in zip(launch.kernel.signature.parameters, launch.args, strict=True):
         if parameter.how != "v" and a is not None and a.size:

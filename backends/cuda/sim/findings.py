@@ -8,10 +8,22 @@ from typing import NamedTuple
 Dim = tuple[int, int, int]
 
 KINDS = {
-    1: "shuffle", 2: "shuffle", 3: "shuffle", 4: "deadlock", 5: "divergent-barrier", 6: "exited-barrier",
-    7: "race", 8: "uninitialised-shared", 9: "out-of-bounds", 10: "misaligned", 11: "const-write",
-    12: "out-of-bounds", 13: "division-by-zero", 14: "bad-shift", 15: "shared-size",
-}  # fmt: skip
+    1: "shuffle",
+    2: "shuffle",
+    3: "shuffle",
+    4: "deadlock",
+    5: "divergent-barrier",
+    6: "exited-barrier",
+    7: "race",
+    8: "uninitialised-shared",
+    9: "out-of-bounds",
+    10: "misaligned",
+    11: "const-write",
+    12: "out-of-bounds",
+    13: "division-by-zero",
+    14: "bad-shift",
+    15: "shared-size",
+}
 LINES_PER_FILE = 100_000  # a line number from the runtime is file·100000 + line
 
 
@@ -45,7 +57,10 @@ class Finding:
     def __str__(self) -> str:
         times = f" ({self.count} times)" if self.count > 1 else ""
         where = f"{self.file}:{self.line}: " if self.line else ""
-        return f"{where}{self.kind} in {self.kernel}, block {self.block} thread {self.thread}: {self.message}{times}"
+        return (
+            f"{where}{self.kind} in {self.kernel}, block {self.block} thread {self.thread}: "
+            f"{self.message}{times}"
+        )
 
 
 class Raw(NamedTuple):
@@ -78,7 +93,10 @@ def _message(r: Raw) -> str:
     if r.kind == 2:
         return "the calling lane is not in the mask of its own warp operation"
     if r.kind == 3:
-        return f"lanes of one warp meet at two warp operations: here and at {r.other}, or with other masks"
+        return (
+            f"lanes of one warp meet at two warp operations: here and at {r.other}, or with other "
+            "masks"
+        )
     if r.kind == 4:
         waits = (
             f"; thread {r.other_thread} waits at __syncthreads() at {r.other}"
@@ -86,11 +104,15 @@ def _message(r: Raw) -> str:
             else ""
         )
         return (
-            f"the warp operation never completes: mask 0x{r.offset & 0xFFFFFFFF:08x} names lanes that do not come"
+            f"the warp operation never completes: mask 0x{r.offset & 0xFFFFFFFF:08x} names "
+            "lanes that do not come"
             f" ({r.detail} threads of the block have exited){waits}"
         )
     if r.kind == 5:
-        return f"this thread waits at __syncthreads() here, thread {r.other_thread} at another one at {r.other}"
+        return (
+            f"this thread waits at __syncthreads() here, thread {r.other_thread} at another one at "
+            f"{r.other}"
+        )
     if r.kind == 6:
         return f"__syncthreads() is not reached by all threads: {r.detail} have already returned"
     if r.kind == 7:
@@ -113,7 +135,8 @@ def _message(r: Raw) -> str:
         return f"{verb} {r.size} bytes {where}"
     if r.kind == 10:
         return (
-            f"an access of {r.size} bytes at byte {r.offset} of {r.buffer} is not aligned to its size"
+            f"an access of {r.size} bytes at byte {r.offset} of {r.buffer} is not aligned to "
+            "its size"
             if r.size
             else "a pointer is not aligned to the type it points to"
         )

@@ -13,9 +13,19 @@ STACK_BYTES, MAX_THREADS = 64 * 1024, 1024
 
 # One row for each traced memory access or basic block, as struct Access in check.cpp.
 TRACE = np.dtype(
-    [("pc", "u8"), ("address", "u8"), ("value", "u8"), ("block", "u4"), ("thread", "u4"), ("phase", "u4"),
-     ("bytes", "u2"), ("kind", "u1"), ("range", "u1")], align=True
-)  # fmt: skip
+    [
+        ("pc", "u8"),
+        ("address", "u8"),
+        ("value", "u8"),
+        ("block", "u4"),
+        ("thread", "u4"),
+        ("phase", "u4"),
+        ("bytes", "u2"),
+        ("kind", "u1"),
+        ("range", "u1"),
+    ],
+    align=True,
+)
 LOAD, STORE, ATOMIC, BLOCK_ENTRY = range(4)
 
 U3 = ctypes.c_uint * 3
@@ -25,23 +35,43 @@ class LaunchRecord(ctypes.Structure):
     """struct Launch of state.h."""
 
     _fields_ = [
-        ("entry", ctypes.c_void_p), ("arguments", ctypes.c_void_p), ("grid", U3), ("block", U3),
-        ("dynamic_bytes", ctypes.c_uint), ("descending", ctypes.c_uint), ("block_step", ctypes.c_uint),
-        ("block_shift", ctypes.c_uint), ("check", ctypes.c_int), ("traced_blocks", ctypes.c_int),
-        ("stacks", ctypes.c_void_p), ("stack_bytes", ctypes.c_uint64), ("trace", ctypes.c_void_p),
-        ("trace_capacity", ctypes.c_uint64), ("trace_count", ctypes.c_uint64),
-    ]  # fmt: skip
+        ("entry", ctypes.c_void_p),
+        ("arguments", ctypes.c_void_p),
+        ("grid", U3),
+        ("block", U3),
+        ("dynamic_bytes", ctypes.c_uint),
+        ("descending", ctypes.c_uint),
+        ("block_step", ctypes.c_uint),
+        ("block_shift", ctypes.c_uint),
+        ("check", ctypes.c_int),
+        ("traced_blocks", ctypes.c_int),
+        ("stacks", ctypes.c_void_p),
+        ("stack_bytes", ctypes.c_uint64),
+        ("trace", ctypes.c_void_p),
+        ("trace_capacity", ctypes.c_uint64),
+        ("trace_count", ctypes.c_uint64),
+    ]
 
 
 class FindingRecord(ctypes.Structure):
     """struct Finding of state.h."""
 
     _fields_ = [
-        ("kind", ctypes.c_int), ("line", ctypes.c_int), ("other_line", ctypes.c_int), ("buffer", ctypes.c_int),
-        ("bytes", ctypes.c_int), ("detail", ctypes.c_int), ("count", ctypes.c_int), ("block", U3),
-        ("thread", U3), ("other_block", U3), ("other_thread", U3), ("pc", ctypes.c_uint64),
-        ("other_pc", ctypes.c_uint64), ("offset", ctypes.c_longlong),
-    ]  # fmt: skip
+        ("kind", ctypes.c_int),
+        ("line", ctypes.c_int),
+        ("other_line", ctypes.c_int),
+        ("buffer", ctypes.c_int),
+        ("bytes", ctypes.c_int),
+        ("detail", ctypes.c_int),
+        ("count", ctypes.c_int),
+        ("block", U3),
+        ("thread", U3),
+        ("other_block", U3),
+        ("other_thread", U3),
+        ("pc", ctypes.c_uint64),
+        ("other_pc", ctypes.c_uint64),
+        ("offset", ctypes.c_longlong),
+    ]
 
 
 class SharedRecord(ctypes.Structure):
@@ -90,7 +120,7 @@ class Library:
         return text.value.decode()
 
     def add_buffers(self, buffers: Sequence[tuple[int, int, int, bool]]) -> None:
-        """Tell the checks which memory a launch may touch: (address, bytes, unit, constant) each."""
+        """Tell the checks what a launch may touch: (address, bytes, unit, constant) each."""
         self.lib.cusim_forget_buffers()
         for address, size, unit, constant in buffers:
             self.lib.cusim_add_buffer(address, size, unit, int(constant))

@@ -1,8 +1,8 @@
 """From a code address to a source line: a reader of ELF files' DWARF line tables (versions 2 to 4).
 
 The line table is a small program for a state machine whose registers are an address, a file and a
-line; running it lists (address, line) rows. Source: DWARF Debugging Information Format 4, section 6.2.
-Where the library is not an ELF file (macOS), every line is unknown.
+line; running it lists (address, line) rows. Source: DWARF Debugging Information Format 4, section
+6.2. Where the library is not an ELF file (macOS), every line is unknown.
 """
 
 from __future__ import annotations

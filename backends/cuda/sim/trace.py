@@ -1,10 +1,11 @@
 """What a trace shows: coalescing, bank conflicts, divergence, and the steps of one thread.
 
 A trace lists the accesses of each thread. What a GPU's warp does at once is put together again: the
-k-th execution of one instruction by each lane, between two barriers, is taken as one request. Global
-memory moves in sectors of 32 bytes: a request of 32 neighbouring floats needs 4. Shared memory has 32
-banks of 4 bytes: a request takes as many turns as the busiest bank has different words. The figures
-belong to the source as this machine's compiler translated it; nvcc may merge accesses further.
+k-th execution of one instruction by each lane, between two barriers, is taken as one request.
+Global memory moves in sectors of 32 bytes: a request of 32 neighbouring floats needs 4. Shared
+memory has 32 banks of 4 bytes: a request takes as many turns as the busiest bank has different
+words. The figures belong to the source as this machine's compiler translated it; nvcc may merge
+accesses further.
 """
 
 from __future__ import annotations
@@ -64,16 +65,25 @@ class Step:
     def __str__(self) -> str:
         sign = "→" if self.action == "load" else "="
         where = "".join(f"[{i}]" for i in self.index)
-        return f"{self.place!s:<22} after barrier {self.barriers}:  {self.action:<6} {self.array}{where} {sign} {self.value}"
+        return (
+            f"{self.place!s:<22} after barrier {self.barriers}:  {self.action:<6} "
+            f"{self.array}{where} {sign} {self.value}"
+        )
 
 
 class Trace:
     """The recorded accesses of a launch with the names of what they touch."""
 
     def __init__(
-        self, launch: Launch, rows: Rows, buffers: list[tuple[str, int]], ranges: list[tuple[int, int, int, bool]],
-        shared: list[tuple[str, int, int, int]], place: Callable[[int], Place], order: tuple[int, int],
-    ) -> None:  # fmt: skip
+        self,
+        launch: Launch,
+        rows: Rows,
+        buffers: list[tuple[str, int]],
+        ranges: list[tuple[int, int, int, bool]],
+        shared: list[tuple[str, int, int, int]],
+        place: Callable[[int], Place],
+        order: tuple[int, int],
+    ) -> None:
         self.launch, self.rows, self.buffers, self.ranges = launch, rows, buffers, ranges
         self.shared, self.place, self.order = shared, place, order
         self.accesses = rows[rows["kind"] != BLOCK_ENTRY]
@@ -88,7 +98,9 @@ class Trace:
 
     # -- figures ----------------------------------------------------------------------------------
     def _requests(self) -> np.ndarray[Any, Any]:
-        """The request number of each access: lanes of a warp at the k-th execution of an instruction."""
+        """The request number of each access: lanes of a warp at the k-th execution of an
+        instruction.
+        """
         a = self.accesses
         order = np.lexsort((np.arange(len(a)), a["pc"], a["phase"], a["thread"], a["block"]))
         s = a[order]
@@ -111,8 +123,11 @@ class Trace:
         if not len(self.accesses):
             return []
         a, request = self.accesses, self._requests()
-        keys, which = np.unique(np.stack([a["pc"].astype(np.int64), a["range"], a["kind"], a["bytes"]], 1), axis=0,
-                                return_inverse=True)  # fmt: skip
+        keys, which = np.unique(
+            np.stack([a["pc"].astype(np.int64), a["range"], a["kind"], a["bytes"]], 1),
+            axis=0,
+            return_inverse=True,
+        )
         which = which.reshape(-1)
         merged: dict[Any, list[Site]] = {}
         for k, (pc, area, kind, size) in enumerate(keys):
@@ -146,8 +161,18 @@ class Trace:
             places = np.unique(np.stack([request, address], 1), axis=0)[:, 0]
             ideal = float(np.mean(-(-np.bincount(places, minlength=count) * size // SECTOR)))
         action = "load" if kind == LOAD else "store" if kind == STORE else "atomic"
-        return Site(place, action, "shared" if shared else "global", self._name(area), size, count, len(a) / count,
-                    sectors, ideal, degree)  # fmt: skip
+        return Site(
+            place,
+            action,
+            "shared" if shared else "global",
+            self._name(area),
+            size,
+            count,
+            len(a) / count,
+            sectors,
+            ideal,
+            degree,
+        )
 
     def _shift(self, area: int) -> int:
         """Arrays of the caller count as aligned to 256 bytes, as CUDA's are."""
@@ -175,7 +200,7 @@ class Trace:
         return "dynamic shared" if area == DYNAMIC else self.shared[area - FIRST_SHARED - 1][0]
 
     def simd_efficiency(self) -> float:
-        """Active lanes over lanes occupied, counted in basic blocks: 1 when no warp ever diverges."""
+        """Active lanes over lanes occupied, in basic blocks: 1 when no warp diverges."""
         b = self.rows[self.rows["kind"] == BLOCK_ENTRY]
         if not len(b):
             return 1.0
@@ -274,5 +299,15 @@ def _together(group: list[Site]) -> Site:
         return float(sum(getattr(s, name) * s.requests for s in group)) / n
 
     g = group[0]
-    return Site(g.place, g.action, g.space, g.array, g.bytes, n, mean("lanes"), mean("sectors"), mean("ideal_sectors"),
-                mean("bank_degree"))  # fmt: skip
+    return Site(
+        g.place,
+        g.action,
+        g.space,
+        g.array,
+        g.bytes,
+        n,
+        mean("lanes"),
+        mean("sectors"),
+        mean("ideal_sectors"),
+        mean("bank_degree"),
+    )
