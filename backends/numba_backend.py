@@ -60,6 +60,20 @@ class NumbaBackend(NumpyBackend):
     def conv(self, x: Array, w: Array, bias: Array | None, window: Window, groups: int) -> Array:
         return dispatch.conv(x, w, bias, window, groups)
 
+    def conv_relu(
+        self, x: Array, w: Array, bias: Array | None, window: Window, groups: int
+    ) -> Array:
+        return dispatch.conv(x, w, bias, window, groups, relu=True)
+
+    def conv_relu_pool(
+        self, x: Array, w: Array, bias: Array | None, window: Window, groups: int, pool: Window
+    ) -> tuple[Array, Array]:
+        made = dispatch.conv_relu_pool(x, w, bias, window, groups, pool)
+        return super().conv_relu_pool(x, w, bias, window, groups, pool) if made is None else made
+
+    def linear_relu(self, x: Array, w: Array, bias: Array | None) -> Array:
+        return dispatch.linear(x, w, bias, relu=True)
+
     def conv_input_grad(
         self, gy: Array, w: Array, shape: Shape, window: Window, groups: int
     ) -> Array:

@@ -243,6 +243,8 @@ PADS: dict[str, tuple[Any, ...]] = {
     "circular-5d": ((1, 2, 3, 4, 5), (1, 2, 3, 0, 2, 1)),
     "circular-negative": ((2, 2, 4, 5), (-1, 2, 1, -2)),
     "constant-nothing": ((0, 3), (1, 1)),
+    "reflect-empty-batch": ((0, 2, 3, 3), (1, 2, 1, 0)),
+    "circular-empty-batch": ((0, 2, 3, 3), (1, 2, 1, 0)),
 }
 for _name, (_shape, _widths) in PADS.items():
 
@@ -272,6 +274,7 @@ RESIZED: dict[str, tuple[Any, ...]] = {
         {"scale_factor": (1.7, 0.6), "mode": "bilinear", "recompute_scale_factor": True},
     ),
     "trilinear": ((1, 2, 3, 4, 2), {"size": (5, 3, 4), "mode": "trilinear"}),
+    "bilinear-factor-of-nothing": ((1, 2, 3, 4), {"scale_factor": 1.2, "mode": "bilinear"}),
     "area": ((1, 2, 5, 7), {"size": (2, 3), "mode": "area"}),
     "bilinear-empty": ((0, 2, 3, 3), {"size": (2, 5), "mode": "bilinear"}),
 }

@@ -4,6 +4,8 @@
 arguments agree. ``oracle`` is the same mathematics in NumPy, for machines without PyTorch.
 """
 
+# ruff: noqa: E501  (a table is easier to read with one row a line)
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -78,6 +80,7 @@ def _unary() -> list[Case]:
         "ceil": (away, np.ceil), "round": (away, np.round), "clone": (n, np.array),
     }  # fmt: skip
     for name, (build, oracle) in table.items():
+
         def call(m: Any, x: Any, name: str = name) -> Any:
             return getattr(m, name)(x)
 
@@ -99,6 +102,7 @@ def _binary() -> list[Case]:
         ((2, 1, 3), (1, 4, 1)), ((0, 3), (3,)), ((1, 1), (1,)), ((5,), (2, 1, 1)),
     )  # fmt: skip
     for name, (left, right, oracle) in table.items():
+
         def call(m: Any, a: Any, b: Any, name: str = name) -> Any:
             return getattr(m, name)(a, b)
 
@@ -135,7 +139,9 @@ def _binary() -> list[Case]:
     for e in (0, 1, 2, 3, -1, -2, 0.5, 1.5, -0.5):
         rows.append(Case("pow", lambda m, a, e=e: a**e, (p,), lambda a, e=e: a**e, True, f"x**{e}"))
     for e in (0, 1, 2, 3, -3):
-        rows.append(Case("pow", lambda m, a, e=e: m.pow(a, e), (away(3, 4),), None, True, f"neg{e}"))
+        rows.append(
+            Case("pow", lambda m, a, e=e: m.pow(a, e), (away(3, 4),), None, True, f"neg{e}")
+        )
     for e in (0, 1, 2, 3):
         rows.append(Case("pow", lambda m, a, e=e: a**e, (ties(3, 4),), None, False, f"zero{e}"))
     rows += [
@@ -153,7 +159,10 @@ def _reductions() -> list[Case]:
     for name, oracle in {"sum": np.sum, "mean": np.mean, "amax": np.max, "amin": np.min}.items():
         for dim in dims:
             for keep in (False, True):
-                def call(m: Any, a: Any, name: str = name, dim: Any = dim, keep: bool = keep) -> Any:
+
+                def call(
+                    m: Any, a: Any, name: str = name, dim: Any = dim, keep: bool = keep
+                ) -> Any:
                     if dim is None and keep:
                         return getattr(m, name)(a, dim=(0, 1, 2), keepdim=True)
                     return getattr(m, name)(a) if dim is None else getattr(m, name)(a, dim, keep)
@@ -162,7 +171,9 @@ def _reductions() -> list[Case]:
                     return f(a, axis=dim, keepdims=keep)
 
                 rows.append(Case(name, call, (x,), check, True, f"{dim}{keep}"))
-        rows.append(Case(name, lambda m, a, name=name: getattr(m, name)(a), (n(),), None, True, "0d"))
+        rows.append(
+            Case(name, lambda m, a, name=name: getattr(m, name)(a), (n(),), None, True, "0d")
+        )
     for name in ("amax", "amin"):
         for dim in (0, (0, 1), ()):
             rows.append(
@@ -235,7 +246,9 @@ def _products() -> list[Case]:
     )  # fmt: skip
     for a, b in shapes:
         rows.append(
-            Case("matmul", lambda m, a, b: a @ b, (n(*a), n(*b, salt=4)), np.matmul, True, f"{a}{b}")
+            Case(
+                "matmul", lambda m, a, b: a @ b, (n(*a), n(*b, salt=4)), np.matmul, True, f"{a}{b}"
+            )
         )
     rows += [
         Case("mm", lambda m, a, b: m.mm(a, b), (n(3, 4), n(4, 2)), np.matmul),

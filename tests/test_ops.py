@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-import tinygrad_cnn as tg
-
 from op_cases import CASES, Case
 from tolerances import assert_close
+
+import tinygrad_cnn as tg
 
 try:
     import torch
@@ -55,7 +54,9 @@ def listed(out: Any) -> list[Any]:
     return list(out) if isinstance(out, tuple | list) else [out]
 
 
-def orders(m: Any, make: Any, case: Case, most: int = 2) -> tuple[list[Any], list[Array], list[Array]]:
+def orders(
+    m: Any, make: Any, case: Case, most: int = 2
+) -> tuple[list[Any], list[Array], list[Array]]:
     """(outputs, first derivatives along a random cotangent, derivatives of these along another)."""
     xs = [make(a) for a in case.inputs]
     outs = listed(case.call(m, *xs))
@@ -179,12 +180,15 @@ def test_no_derivative_touches_arrays() -> None:
 
 
 NOT_DIFFERENTIABLE = set(
-    """all allclose any arange argmax argmin argsort as_tensor available_backends count_nonzero empty
-    empty_like eq equal eye floor_divide from_dlpack from_numpy full full_like ge get_backend
-    get_num_threads get_rng_state gradcheck gradgradcheck gt is_fusion_enabled is_grad_enabled isfinite isinf isnan le
-    linspace load load_backend logical_and logical_not logical_or logical_xor lt manual_seed ne ones ones_like
-    promote_types rand rand_like randint randn randn_like randperm result_type save set_backend
-    set_fusion set_num_threads set_rng_state tensor use_backend zeros zeros_like""".split()
+    """
+    all allclose any arange argmax argmin argsort as_tensor available_backends count_nonzero
+    empty empty_like eq equal eye floor_divide from_numpy full full_like ge get_backend
+    get_num_threads get_rng_state gradcheck gradgradcheck gt is_fusion_enabled is_grad_enabled
+    isfinite isinf isnan le linspace load load_backend logical_and logical_not logical_or
+    logical_xor lt manual_seed ne ones ones_like promote_types rand rand_like randint randn
+    randn_like randperm result_type save set_backend set_fusion set_num_threads set_rng_state
+    tensor use_backend zeros zeros_like
+    """.split()
 )
 
 

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from contextlib import ContextDecorator
 from typing import Any
 
-from .tensor import Op, Tensor, mode, user_line
+from .tensor import Around, Op, Tensor, mode, user_line
 
 
-class Anomaly:
+class Anomaly(Around):
     """What ``detect_anomaly`` remembers: the layers being run, and the first bad forward value."""
 
     def __init__(self) -> None:
         self.layers: list[str] = []
         self.first: str | None = None
 
-    def forward(self, op: Op, inputs: Sequence[Any], result: Tensor) -> None:
+    def after(self, op: Op, inputs: Sequence[Any], result: Tensor) -> None:
         """Note where ``op`` was called, and whether it is the first to make a NaN or infinity."""
         place = f"{op.name}{self.path()} at {user_line()}"
         if result.grad_fn is op:
@@ -48,12 +48,12 @@ class detect_anomaly(ContextDecorator):  # noqa: N801  (PyTorch's name)
     """
 
     def __enter__(self) -> Anomaly:
-        self.before = mode.anomaly
-        mode.anomaly = found = Anomaly()
+        self.before = mode.anomaly, mode.around
+        mode.anomaly = mode.around = found = Anomaly()
         return found
 
     def __exit__(self, *_: object) -> None:
-        mode.anomaly = self.before
+        mode.anomaly, mode.around = self.before
 
 
 def _bad(t: Any) -> str:

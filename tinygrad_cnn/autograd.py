@@ -16,6 +16,7 @@ import inspect
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ContextDecorator
+from heapq import heappop, heappush
 from operator import attrgetter
 from typing import Any
 
@@ -208,103 +209,113 @@ def _run(
     targets: Sequence[Edge] | None,
     retain: bool,
     create: bool,
+    inside: bool = False,
 ) -> dict[Edge, Tensor]:
     """Send the seed gradients back; returns the gradient of every leaf, or of the ``targets``
-    only.
+    only. With ``inside`` nothing passes through a target.
     """
-    order = _youngest_first(roots, targets)
-    needed = None if targets is None else _leading_to(targets, order)
+    needed = None if targets is None else _leading_to(targets, roots, inside)
     wanted = frozenset(targets or ())
     sums = _Sums(create)
     for root, seed in zip(roots, seeds, strict=True):
         sums.add(root, seed)
     found: dict[Edge, Tensor] = {}
-    before, mode.record, mode.fusing = (mode.record, mode.fusing), create, False
+    op: Op | None = None
+    before, mode.record, mode.around = (mode.record, mode.around), create, mode.anomaly
     try:
-        for op in order:
-            total = sums.pop(op)
-            if total is None:
-                continue
-            total = observe(op, total)
+        while sums.ready:
+            op = heappop(sums.ready)[1]
+            total = sums.waiting.pop(op)
+            if op.hooks or op.kept is not None:
+                total = observe(op, total)
             if op in wanted:
                 found[op] = total
-            if needed is not None and op not in needed:
-                continue
-            op.needs = tuple(e is not None and (needed is None or e in needed) for e in op.edges)
-            if any(op.needs):
-                for edge, need, part in zip(
-                    op.edges, op.needs, _derivative(op, total, create), strict=True
-                ):
-                    if need and part is not None:
-                        sums.add(edge, part)
-                if not retain:
-                    op.free()
-        for leaf, total in sums.rest():
+            if needed is not None:
+                needs = [e in needed for e in op.edges]
+                if op not in needed or True not in needs:
+                    continue
+                op.needs = needs
+            if not op.edges:
+                raise _freed(op)
+            parts = _derivative(op, total, create)
+            for edge, part, shape in zip(op.edges, parts, op.shapes, strict=True):
+                if part is None or edge is None or not (needed is None or edge in needed):
+                    continue
+                if part.array.shape != shape:
+                    part = _unbroadcast(op, part, shape)
+                sums.add(edge, part)
+            op.needs = None
+            if not retain:
+                op.free()
+        for leaf, total in sums.waiting.items():
             if needed is None or leaf in wanted:
                 for hook in list((leaf._hooks or {}).values()):
                     total = _replaced(hook(total), total)
                 found[leaf] = total
     finally:
-        mode.record, mode.fusing = before
+        mode.record, mode.around = before
+        if op is not None:
+            op.needs = None
     return found
 
 
-def _youngest_first(roots: Sequence[Edge], targets: Sequence[Edge] | None) -> list[Op]:
-    """All recorded operations behind the roots, the youngest first; none older than all targets."""
-    oldest = -1
-    if targets and all(isinstance(t, Op) for t in targets):
-        oldest = min(t.sequence for t in targets)
-    found: set[Op] = set()
-    stack = [r for r in roots if isinstance(r, Op)]
-    while stack:
-        op = stack.pop()
-        if op in found:
-            continue
-        found.add(op)
-        if op.sequence <= oldest:
-            continue
-        if not op.edges:
-            raise RuntimeError(
-                f"backward through {op.name} a second time: its graph was freed after the first; "
-                "call backward(retain_graph=True) the first time to keep it"
-            )
-        stack.extend(e for e in op.edges if isinstance(e, Op) and e not in found)
-    return sorted(found, key=attrgetter("sequence"), reverse=True)
-
-
-def _leading_to(targets: Sequence[Edge], order: Sequence[Op]) -> set[Edge]:
-    """The operations through which a gradient reaches a target, with the targets."""
-    needed = set(targets)
-    for op in reversed(order):
-        if any(e in needed for e in op.edges if e is not None):
-            needed.add(op)
-    return needed
-
-
 class _Sums:
-    """Gradients that wait for the rest of their sum; sums made here are added to in place."""
+    """Gradients that wait for the rest of their sum, and the operations they wait at.
+
+    ``ready`` is a heap with the youngest operation on top: when it is taken, all that used its
+    output have been there. Sums made here are added to in place.
+    """
 
     def __init__(self, create: bool) -> None:
         self.waiting: dict[Edge, Tensor] = {}
+        self.ready: list[tuple[int, Op]] = []
         self.ours: set[Edge] = set()
         self.create = create
 
     def add(self, edge: Edge, part: Tensor) -> None:
-        before = self.waiting.get(edge)
-        if before is None:
-            self.waiting[edge] = part
+        waiting = self.waiting
+        if edge not in waiting:
+            waiting[edge] = part
+            if isinstance(edge, Op):
+                heappush(self.ready, (edge.age, edge))
         elif edge in self.ours:
+            before = waiting[edge]
             before.backend.add(before.array, part.array, out=before.array)
         else:
-            self.waiting[edge] = before + part
+            waiting[edge] = waiting[edge] + part
             if not self.create:
                 self.ours.add(edge)
 
-    def pop(self, edge: Edge) -> Tensor | None:
-        return self.waiting.pop(edge, None)
 
-    def rest(self) -> list[tuple[Tensor, Tensor]]:
-        return list(self.waiting.items())
+def _freed(op: Op) -> RuntimeError:
+    return RuntimeError(
+        f"backward through {op.name} a second time: its graph was freed after the first; "
+        "call backward(retain_graph=True) the first time to keep it"
+    )
+
+
+def _leading_to(targets: Sequence[Edge], roots: Sequence[Edge], inside: bool) -> set[Edge]:
+    """The targets and the operations through which a gradient reaches one."""
+    ends = frozenset(targets) if inside else frozenset()
+    youngest = max((t.age if isinstance(t, Op) else 1 for t in targets), default=1)
+    found: set[Op] = set()
+    ends = frozenset(targets)
+    stack = [r for r in roots if isinstance(r, Op)]
+    while stack:
+        op = stack.pop()
+        if op not in found:
+            found.add(op)
+            if op not in ends and (
+                youngest == 1 or op.age < youngest
+            ):  # nothing older leads to a target
+                if not op.edges:
+                    raise _freed(op)
+                stack.extend(e for e in op.edges if isinstance(e, Op))
+    needed: set[Edge] = set(targets)
+    for op in sorted(found, key=attrgetter("age"), reverse=True):
+        if any(e in needed for e in op.edges if e is not None):
+            needed.add(op)
+    return needed
 
 
 def observe(op: Op, total: Tensor) -> Tensor:
@@ -328,39 +339,36 @@ def _replaced(answer: Any, total: Tensor) -> Tensor:
     return answer
 
 
-def _derivative(op: Op, total: Tensor, create: bool) -> list[Tensor | None]:
+def _derivative(op: Op, total: Tensor, create: bool) -> Sequence[Tensor | None]:
     """The gradients of the inputs of ``op``, un-broadcast, from that of its output."""
-    for i, t in enumerate(op.inputs):
-        if isinstance(t, Tensor) and t.version != op.versions[i]:
-            raise _changed(op, f"input {i}", t.shape)
+    if op.inputs:
+        for t, version in zip(op.inputs, op.versions, strict=True):
+            if isinstance(t, Tensor) and t.version != version:
+                raise _changed(op, "input", t.shape)
     out = None
     if op.array is not None:
         if op.counter[0]:
             raise _changed(op, "output", op.array.shape)
-        out = Tensor._wrap(op.array, op.kernels)
+        out = Tensor._wrap(op.array, total.backend)
         out.requires_grad, out.grad_fn = create, op if create else None
     parts: Any
     if op.fused_backward is not None and not create and not op.watched():
         arrays = [t.array if isinstance(t, Tensor) else t for t in op.inputs]
-        parts = op.fused_backward(op.kernels, total.array, op.array, *arrays)
-        if not isinstance(parts, tuple):
-            parts = (parts,)
-        parts = [None if p is None else Tensor._wrap(p, op.kernels) for p in parts]
+        parts = op.fused_backward(total.backend, total.array, op.array, *arrays)
+        parts = parts if isinstance(parts, tuple) else (parts,)
+        parts = [None if p is None else Tensor._wrap(p, total.backend) for p in parts]
     else:
         parts = op.backward(total, out)
-        parts = list(parts) if isinstance(parts, tuple) else [parts]
-    for i, (part, shape) in enumerate(zip(parts, op.shapes, strict=True)):
-        if part is not None and shape is not None and op.needs[i] and part.array.shape != shape:
-            parts[i] = _unbroadcast(op, i, part, shape)
+        parts = parts if isinstance(parts, tuple) else (parts,)
     if mode.anomaly is not None:
         mode.anomaly.backward(op, parts)
     return parts  # type: ignore[no-any-return]
 
 
-def _unbroadcast(op: Op, i: int, part: Tensor, shape: Shape) -> Tensor:
+def _unbroadcast(op: Op, part: Tensor, shape: Shape) -> Tensor:
     if not op.broadcasts:
         raise RuntimeError(
-            f"{op.name}: gradient of input {i} has shape {part.shape}, the input {shape}"
+            f"{op.name}: a gradient of shape {part.shape} came back for an input of shape {shape}"
         )
     summed = part.sum(broadcast_axes(part.shape, shape), keepdim=True) if part.ndim else part
     return summed.reshape(shape)

@@ -10,13 +10,13 @@ from .tensor import Edge, Op, Tensor, mode
 
 
 class _Segment(Op):
-    """One output of a function that is run again in backward.
+    """The output of a function that is run again in backward.
 
     Its inputs are the tensor arguments and every parameter that the function was found to use.
     """
 
-    def __init__(self, run: Callable[..., Tensor], value: Tensor, state: tuple[int, int]) -> None:
-        self.run, self.value, self.state = run, value, state
+    def __init__(self, value: Tensor, run: Callable[[], _Trace], state: tuple[int, int]) -> None:
+        self.value, self.run, self.state = value, run, state
 
     def forward(self, kernels: Any, *arrays: Any) -> Any:
         return self.value.array
@@ -27,19 +27,37 @@ class _Segment(Op):
         create, now = mode.record, random.get_rng_state()
         random.set_rng_state(self.state)
         try:
-            with autograd.enable_grad():
-                again = self.run()
+            again, starts = self.run()
         finally:
             random.set_rng_state(now)
-        wanted = [t for t, need in zip(self.inputs, self.needs, strict=True) if need]
-        # The walk stays inside the segment, and what lies before it is still needed by the walk
-        # that called this one: nothing may be freed here.
-        found = iter(autograd.grad(again, wanted, grad, True, create, allow_unused=True))
-        return tuple(next(found) if need else None for need in self.needs)
+        ends: list[Edge] = [t.grad_fn for t in starts] + list(self.inputs[len(starts) :])
+        # The walk ends where the segment starts; what lies before is the outer walk's affair.
+        found = autograd._run([again.grad_fn], [grad], ends, True, create, inside=True)
+        return tuple(found.get(end) for end in ends)
 
     def free(self) -> None:
         super().free()
         del self.run
+
+
+_Trace = tuple[Tensor, list[Tensor]]
+
+
+def _traced(function: Callable[..., Tensor], args: Any, kwargs: dict[str, Any]) -> _Trace:
+    """The value of ``function`` with its graph, which starts at new views of the arguments."""
+    from . import autograd
+
+    starts: list[Tensor] = []
+
+    def start(a: Any) -> Any:
+        if not isinstance(a, Tensor) or not a.requires_grad:
+            return a
+        starts.append(a.view_as(a))
+        return starts[-1]
+
+    with autograd.enable_grad():
+        made = function(*map(start, args), **{k: start(a) for k, a in kwargs.items()})
+    return made, starts
 
 
 def checkpoint(function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
@@ -49,11 +67,8 @@ def checkpoint(function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Te
     (dropout) repeat exactly. The function must return one tensor and have no side effects that a
     second run would spoil (batch norm would update its running statistics twice).
     """
-    from . import autograd
-
     state = random.get_rng_state()
-    with autograd.enable_grad():
-        probe = function(*args, **kwargs)
+    probe, starts = _traced(function, args, kwargs)
     if not isinstance(probe, Tensor):
         raise TypeError(
             f"checkpoint: the function must return one tensor, received {type(probe).__name__}"
@@ -61,8 +76,8 @@ def checkpoint(function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Te
     if not mode.record or not probe.requires_grad:
         return probe.detach()
     given = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor) and a.requires_grad]
-    inputs = given + _leaves_behind(probe, {a.grad_fn or a for a in given})
-    segment = _Segment(lambda: function(*args, **kwargs), probe.detach(), state)
+    inputs = given + _leaves_behind(probe, {t.grad_fn for t in starts})
+    segment = _Segment(probe.detach(), lambda: _traced(function, args, kwargs), state)
     result = segment(*inputs)
     del segment.value
     return result
@@ -71,7 +86,7 @@ def checkpoint(function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Te
 def _leaves_behind(out: Tensor, stop: set[Edge]) -> list[Tensor]:
     """Leaves that ``out`` depends on other than through ``stop``, in the order found."""
     leaves: dict[Tensor, None] = {}
-    stack: list[Edge] = [out.grad_fn or out]
+    stack: list[Edge] = [out.grad_fn]
     seen = set(stop)
     while stack:
         edge = stack.pop()

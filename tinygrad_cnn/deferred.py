@@ -20,7 +20,7 @@ from typing import Any
 from .backend import Array
 from .dtypes import DType
 from .geometry import Shape
-from .tensor import Op, Tensor, mixed_backends, mode
+from .tensor import Around, Op, Tensor, mode
 
 Rule = Callable[[Op, "Deferred", tuple[Any, ...]], "Tensor | None"]
 RULES: dict[tuple[type[Op], type[Op]], Rule] = {}  # (consumer, waiting operation); see ops/fused.py
@@ -57,7 +57,7 @@ class Deferred(Tensor):
         object.__setattr__(self, "__class__", Tensor)
         self.array = made
         if op.saves_output and self.grad_fn is op:
-            op.array, op.counter = made, self._version_list()
+            op.keep_output(self)
         return made
 
     @array.setter
@@ -85,32 +85,44 @@ class Deferred(Tensor):
         self.__dict__.clear()
         self.__dict__.update(made.__dict__)
         object.__setattr__(self, "__class__", type(made))
-        mode.waiting.append(weakref.ref(self))
+        if isinstance(mode.around, Fusion):
+            mode.around.waiting.append(weakref.ref(self))
         return self
 
 
-def defer(op: Op, inputs: tuple[Any, ...]) -> Deferred:
-    """The output of ``op``, to be computed later; the inputs are computed now."""
-    x = inputs[0]
-    made = Deferred.__new__(Deferred)
-    made.op, made.operands, made.backend = op, inputs, x.backend
-    made._shape, made._dtype = op.output_shape(*inputs), x.array.dtype
-    record = False
-    for t in inputs:
-        if isinstance(t, Tensor):
-            if t.backend is not x.backend:
-                raise mixed_backends(op, inputs)
-            record = record or t.requires_grad
-    if record and mode.record:
-        op._record(inputs, made)
-    mode.waiting.append(weakref.ref(made))
-    return made
+class Fusion(Around):
+    """While a module runs: operations wait here for their consumer."""
+
+    def __init__(self) -> None:
+        self.waiting: list[weakref.ref[Deferred]] = []
+
+    def before(self, op: Op, inputs: tuple[Any, ...]) -> Tensor | None:
+        made = fuse(op, inputs) if self.waiting else None
+        return self.defer(op, inputs) if made is None and op.deferrable else made
+
+    def defer(self, op: Op, inputs: tuple[Any, ...]) -> Deferred:
+        """The output of ``op``, to be computed later; the inputs are computed now."""
+        kernels, arrays, edges = op.gather(inputs)
+        made = Deferred.__new__(Deferred)
+        made.op, made.operands, made.backend = op, inputs, kernels
+        made._shape, made._dtype = op.output_shape(*inputs), arrays[0].dtype
+        if edges is not None:
+            op.record(inputs, arrays, edges, made)
+        self.waiting.append(weakref.ref(made))
+        return made
+
+    def flush(self) -> None:
+        """Run everything that waits and that somebody still holds."""
+        waiting, self.waiting = self.waiting, []
+        for reference in waiting:
+            t = reference()
+            if type(t) is Deferred:
+                t.array  # noqa: B018  (runs the operation)
 
 
 def fuse(op: Op, inputs: tuple[Any, ...]) -> Tensor | None:
-    """``op`` and a waiting operation that made one of its first two inputs as one, if there is a
-    rule.
-    """
+    """``op`` and the waiting operation that made one of its first two inputs as one, if there is a
+    rule for the two."""
     for t in inputs[:2]:
         if type(t) is Deferred:
             rule = RULES.get((type(op), type(t.op)))
@@ -120,23 +132,19 @@ def fuse(op: Op, inputs: tuple[Any, ...]) -> Tensor | None:
 
 
 def flush() -> None:
-    """Run everything that waits and that somebody still holds."""
-    waiting, mode.waiting = mode.waiting, []
-    for reference in waiting:
-        t = reference()
-        if type(t) is Deferred:
-            t.array  # noqa: B018  (runs the operation)
+    """Run what waits in this thread."""
+    if isinstance(mode.around, Fusion):
+        mode.around.flush()
 
 
 def fusing(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """function(*args, **kwargs), in which operations may wait for their consumer."""
-    if mode.fusing or not _enabled or mode.anomaly is not None:
+    if mode.around is not None or not _enabled:
         return function(*args, **kwargs)
-    mode.fusing = True
+    mode.around = fusion = Fusion()
     try:
         result = function(*args, **kwargs)
-        flush()
+        fusion.flush()
     finally:
-        mode.fusing = False
-        mode.waiting.clear()
+        mode.around = None
     return result

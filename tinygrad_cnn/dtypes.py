@@ -76,8 +76,9 @@ def result_type(*operands: Any) -> DType:
     groups: list[DType | None] = [None, None, None]  # with dimensions, 0-d, Python scalars
     for x in operands:
         dtype: DType
+        x = x.item() if isinstance(x, np.generic) else x  # NumPy's scalars count as Python's
         if isinstance(x, bool | int | float):
-            group, dtype = 2, _PYTHON[type(x)] if type(x) in _PYTHON else np.dtype(type(x))
+            group, dtype = 2, _PYTHON[type(x)]
         else:
             group, dtype = (0 if x.ndim else 1), x.dtype
         before = groups[group]

@@ -36,20 +36,27 @@ Edge = Any  # where a gradient goes: an Op (it made the input) or a leaf Tensor
 BackendLike = str | Backend | None  # a name, a backend, or the current one
 
 
+class Around:
+    """Something that follows every operation of a thread: fusion, or the hunt for NaN."""
+
+    def before(self, op: Op, inputs: tuple[Any, ...]) -> Tensor | None:
+        """The output of ``op``, if it is not to be computed in the ordinary way."""
+
+    def after(self, op: Op, inputs: tuple[Any, ...], result: Tensor) -> None:
+        """See what was computed."""
+
+
 class _Mode(threading.local):
-    """Per-thread switches: is the graph recorded, and is somebody hunting for NaN."""
+    """Per-thread switches: is the graph recorded, and does something follow the operations."""
 
     record: bool = True
     inference: bool = False
-    anomaly: Anomaly | None = None
-    fusing: bool = False  # operations may wait for their consumer; see deferred.py
-
-    def __init__(self) -> None:
-        self.waiting: list[Any] = []  # weak references to outputs that have not been computed
+    around: Around | None = None
+    anomaly: Anomaly | None = None  # equal to ``around`` while detect_anomaly is on
 
 
 mode = _Mode()
-_sequence = itertools.count()
+_sequence = itertools.count(0, -1)
 
 
 class Op:
@@ -65,24 +72,21 @@ class Op:
     deferrable: ClassVar[bool] = False  # inside a module, wait for the next operation
     fused_backward: ClassVar[Callable[..., Any] | None] = None
 
-    # what recording adds; static parameters live in __dict__, so that an Op can be replayed
-    __slots__ = (
-        "__dict__", "__weakref__", "array", "counter", "edges", "hooks", "inputs", "kernels",
-        "kept", "needs", "sequence", "shapes", "source", "versions",
-    )  # fmt: skip
-
-    array: Array | None  # the output, when saves_output
+    # What recording adds; all else in __dict__ are static parameters, so an Op can be replayed.
+    RECORDED = frozenset(
+        "_needs age array counter edges hooks inputs kept shapes source versions".split()
+    )
+    age: int = 0  # the younger an operation, the smaller
+    array: Array | None = None  # the output, when saves_output
     counter: list[int]  # its version
-    edges: tuple[Edge | None, ...]  # where the gradient of each input goes; () once freed
-    hooks: dict[int, Callable[[Tensor], Tensor | None]] | None
-    inputs: tuple[Tensor, ...]  # when saves_inputs, else (); Python scalars stand among them
-    kernels: Backend
-    kept: Any  # weak reference to an output whose .grad is wanted
-    needs: tuple[bool, ...]  # which gradients the running backward wants
-    sequence: int
+    edges: Sequence[Edge | None] = ()  # where the gradient of each input goes; () once freed
+    hooks: dict[int, Callable[[Tensor], Tensor | None]] | None = None
+    inputs: tuple[Tensor, ...] = ()  # when saves_inputs; Python scalars stand among them
+    kept: Any = None  # weak reference to an output whose .grad is wanted
+    _needs: list[bool] | None = None  # set while a backward wants only some gradients
     shapes: Any  # of the inputs
-    source: str | None  # the caller's line, under detect_anomaly
-    versions: list[int]
+    source: str | None = None  # the caller's line, under detect_anomaly
+    versions: list[int]  # of the inputs, when saves_inputs
 
     def forward(self, kernels: Backend, *arrays: Any) -> Array:
         raise NotImplementedError(f"{type(self).__name__} must define forward(kernels, *arrays)")
@@ -99,6 +103,15 @@ class Op:
         return False
 
     @property
+    def needs(self) -> list[bool]:
+        """Which inputs' gradients the running backward wants: a costly rule leaves the others out."""
+        return self._needs or [e is not None for e in self.edges]
+
+    @needs.setter
+    def needs(self, needs: list[bool] | None) -> None:
+        self._needs = needs
+
+    @property
     def name(self) -> str:
         return type(self).__name__
 
@@ -107,15 +120,35 @@ class Op:
 
     def __call__(self, *inputs: Any) -> Tensor:
         """Compute the output of ``inputs`` (tensors, or Python scalars) and record how."""
-        if mode.fusing:
-            made = fuse(self, inputs) if mode.waiting else None
-            if made is not None:
-                return made
-            if self.deferrable:
-                return defer(self, inputs)
-        kernels: Backend | None = None
+        around = mode.around
+        if around is not None and (made := around.before(self, inputs)) is not None:
+            return made
+        kernels, arrays, edges = self.gather(inputs)
+        out = self.forward(kernels, *arrays)
+        if isinstance(out, np.generic):
+            out = kernels.asarray(out)
+        result = Tensor.__new__(Tensor)  # Tensor._wrap without the call
+        result.array, result.backend = out, kernels
+        if edges is not None and out.dtype.kind == "f":
+            self.record(inputs, arrays, edges, result)
+            if self.saves_output:
+                self.keep_output(result)
+        if self.is_view:
+            result._link_view(inputs[0], self)
+        if around is not None:
+            around.after(self, inputs, result)
+        return result
+
+    def gather(
+        self, inputs: tuple[Any, ...]
+    ) -> tuple[Backend, list[Any], list[Edge | None] | None]:
+        """The inputs' backend, their arrays, and their edges (None when nothing is recorded).
+
+        Raises ValueError when tensors of two backends meet."""
+        kernels: Any = None
         arrays = []
-        record = False
+        edges: list[Edge | None] = []
+        recording = False
         for t in inputs:
             if isinstance(t, Tensor):
                 arrays.append(t.array)
@@ -126,50 +159,30 @@ class Op:
                 if t._base is not None:
                     t._refresh()
                 if t.requires_grad:
-                    record = True
+                    edges.append(t.grad_fn or t)
+                    recording = True
+                    continue
             else:
                 arrays.append(t)
-        out = self.forward(kernels, *arrays)  # type: ignore[arg-type]
-        if isinstance(out, np.generic):
-            out = kernels.asarray(out)  # type: ignore[union-attr]
-        result = Tensor._wrap(out, kernels)  # type: ignore[arg-type]
-        if record and mode.record and out.dtype.kind == "f":
-            self._record(inputs, result)
-        if self.is_view:
-            result._link_view(inputs[0], self)
-        if mode.anomaly is not None:
-            mode.anomaly.forward(self, inputs, result)
-        return result
+            edges.append(None)
+        return kernels, arrays, edges if recording and mode.record else None
 
-    def _record(self, inputs: tuple[Any, ...], result: Tensor) -> None:
-        edges: list[Edge] = []
-        shapes: list[Shape | None] = []
-        versions = []
-        for t in inputs:
-            if isinstance(t, Tensor):
-                edges.append((t.grad_fn or t) if t.requires_grad else None)
-                shapes.append(t.array.shape)
-                versions.append(0 if t._version is None else t._version[0])
-            else:
-                edges.append(None)
-                shapes.append(None)
-                versions.append(0)
-        self.edges = tuple(edges)
-        self.shapes = shapes
-        self.sequence = next(_sequence)
-        self.kernels = result.backend
-        self.hooks = None
-        self.kept = None
-        self.source = None
-        self.inputs = ()
-        self.array = None
+    def record(
+        self, inputs: tuple[Any, ...], arrays: list[Any], edges: list[Edge | None], result: Tensor
+    ) -> None:
+        """Remember how ``result`` was made."""
+        self.edges = edges
+        self.shapes = [getattr(a, "shape", None) for a in arrays]
+        self.age = next(_sequence)
         if self.saves_inputs:
-            self.inputs, self.versions = inputs, versions
-        if self.saves_output and not self.deferrable:
-            self.array = result.array
-            self.counter = result._version_list()
+            self.inputs = inputs
+            self.versions = [t.version if isinstance(t, Tensor) else 0 for t in inputs]
         result.requires_grad = True
         result.grad_fn = self
+
+    def keep_output(self, result: Tensor) -> None:
+        """Save the output for ``backward``, with the version it has now."""
+        self.array, self.counter = result.array, result._version_list()
 
     def free(self) -> None:
         """Let go of all that only ``backward`` needs; a second one is then an error."""
@@ -178,7 +191,7 @@ class Op:
     def replay(self, x: Tensor) -> Tensor:
         """The same operation on another tensor."""
         fresh = type(self).__new__(type(self))
-        fresh.__dict__.update(self.__dict__)
+        fresh.__dict__.update({k: v for k, v in vars(self).items() if k not in self.RECORDED})
         return fresh(x)
 
 
@@ -255,7 +268,9 @@ class Tensor(TensorMethods):
         checks.
         """
         self._version_list()  # from now on the memory is shared
-        return Tensor._wrap(self.array, self.backend)
+        t = Tensor._wrap(self.array, self.backend)
+        t._version = [0]
+        return t
 
     @data.setter
     def data(self, value: Tensor) -> None:
@@ -382,8 +397,7 @@ class Tensor(TensorMethods):
 
         Raises RuntimeError on a leaf that requires gradients (outside ``no_grad``), ValueError when
         the result has another shape, TypeError when its dtype does not fit."""
-        if mode.waiting:
-            flush()  # what waits must not see the new values
+        flush()  # what waits for its consumer must not see the new values
         self._refresh()
         recording = mode.record and (
             self.requires_grad
@@ -650,4 +664,4 @@ def user_line() -> str:
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
-from .deferred import defer, flush, fuse  # noqa: E402  (they need Tensor, Op.__call__ needs them)
+from .deferred import flush  # noqa: E402  (it needs Tensor, and Tensor.inplace needs it)

@@ -50,7 +50,7 @@ def _tail(lists, tail, first, count, mr):
 
 
 @device
-def _pixels_times_panel(
+def pixels_times_panel(
     entry, mr, pixels, base, a_rows, c_rows, tail, taps, n_taps, run, panel, out, lanes, mode, bias
 ):
     """All pixels of a chunk times one panel of weights."""
@@ -78,66 +78,25 @@ def _pixels_times_panel(
         )
 
 
-@kernel
-def correlate(
-    chunk, worker, plan, jobs, x, out, packed, bias, mode, scratch, scratch_bytes, wide, narrow
-):
+@device
+def convolve_chunk(plan, jobs, chunk, x, target, packed, bias, mode, tail, wide, narrow):
     """One chunk of a convolution or input gradient by ``conv_plan.Plan`` (its table and jobs).
 
-    ``wide`` and ``narrow`` are the micro-kernels of the full panels and of the last one.
+    ``target`` is where the output of the chunk begins, ``tail`` the worker's scratch memory, ``wide``
+    and ``narrow`` are the micro-kernels of the full panels and of the last one.
     """
-    (
-        n,
-        images,
-        bands,
-        band,
-        copies,
-        s_n,
-        s_h,
-        s_w,
-        s_c,
-        h,
-        w,
-        channels,
-        row,
-        row_step,
-        rows,
-        column,
-        columns,
-        pitch,
-        groups,
-        c_group,
-        o_group,
-        nr,
-        o_n,
-        o_band,
-        n_jobs,
-        mr_wide,
-        mr_narrow,
-    ) = unpack(plan, 27)
+    (n, images, bands, band, copies, s_n, s_h, s_w, s_c, h, w, channels, row, row_step, rows, column,
+     columns, pitch, groups, c_group, o_group, nr, o_n, o_band, n_jobs, mr_wide, mr_narrow
+     ) = unpack(plan, 27)  # fmt: skip
     first, at_band = chunk // bands * images, chunk % bands
     count = min(images, n - first)
-    tail = scratch + worker * scratch_bytes
     base = x + first * s_n + at_band * row_step * s_h
     if copies:
         base = tail + SCRATCH_HEAD
         for i in range(count):
-            copy_window(
-                base + i * rows * columns * pitch,
-                pitch,
-                rows,
-                columns,
-                x + (first + i) * s_n,
-                s_h,
-                s_w,
-                s_c,
-                h,
-                w,
-                channels,
-                row + at_band * row_step,
-                column,
-            )
-    target = out + first * o_n + at_band * o_band
+            copy_window(base + i * rows * columns * pitch, pitch, rows, columns, x + (first + i) * s_n,
+                        s_h, s_w, s_c, h, w, channels, row + at_band * row_step, column)  # fmt: skip
+    padded = -(-o_group // WIDTH) * WIDTH
     for job in range(n_jobs):
         a_rows, c_rows, height, width, taps, n_taps, run, offset = unpack(jobs + 64 * job, 8)
         pixels = count * min(band, height - at_band * band) * width
@@ -145,7 +104,6 @@ def correlate(
             continue
         together = max(1, PANEL_BYTES // (run * nr * 4))
         for group in range(groups):
-            padded = -(-o_group // WIDTH) * WIDTH
             matrix = packed + offset + group * n_taps * run * padded * 4
             for t in range(0, n_taps, together):
                 now = min(together, n_taps - t)
@@ -158,13 +116,25 @@ def correlate(
                         panel = matrix + (o * n_taps + t * vectors) * run * 4
                         lanes = min(o_group - o - vectors + WIDTH, WIDTH)
                         place = 4 * (group * o_group + o)
-                        _pixels_times_panel(
+                        pixels_times_panel(
                             wide if vectors == nr else narrow,
                             mr_wide if vectors == nr else mr_narrow, min(few, pixels - m),
                             base + 4 * group * c_group, a_rows + 8 * m, c_rows + 8 * m, tail,
                             taps + 8 * t, now, run, panel, target + place, lanes, flags,
                             bias + place if bias and t == 0 else 0,
                         )  # fmt: skip
+
+
+@kernel
+def correlate(
+    chunk, worker, plan, jobs, x, out, packed, bias, mode, scratch, scratch_bytes, wide, narrow
+):
+    """One chunk of a convolution or input gradient, into its place in ``out``."""
+    n, images, bands = unpack(plan, 3)
+    o_n, o_band = unpack(plan + 8 * 22, 2)
+    target = out + chunk // bands * images * o_n + chunk % bands * o_band
+    convolve_chunk(plan, jobs, chunk, x, target, packed, bias, mode,
+                   scratch + worker * scratch_bytes, wide, narrow)  # fmt: skip
 
 
 def pack(plan: Plan, w: Any, columns: int, n_step: int, group_step: int, groups: int) -> Any:
@@ -180,7 +150,7 @@ def pack(plan: Plan, w: Any, columns: int, n_step: int, group_step: int, groups:
     return packed
 
 
-def _entries(columns: int) -> tuple[int, int]:
+def entries(columns: int) -> tuple[int, int]:
     """Addresses of the micro-kernels for the full panels and the last."""
     vectors = panel_vectors(columns)
     wide, narrow = vectors[0], vectors[-1]
@@ -194,7 +164,7 @@ def _run(plan: Plan, x: Any, out: Any, packed: Any, columns: int, bias: Any, mod
     scratch = empty((plan.scratch_bytes * max_workers() // 4 + 16,), np.float32)
     correlate(plan.chunks, address(plan.table), address(plan.jobs), address(x), address(out),
               address(packed), 0 if bias is None else address(bias), mode, address(scratch),
-              plan.scratch_bytes, *_entries(columns))  # fmt: skip
+              plan.scratch_bytes, *entries(columns))  # fmt: skip
 
 
 def conv(

@@ -137,10 +137,19 @@ def _merge(row_taps, column_taps, c_group, pitch, row_pitch, channels):
 
 @lru_cache(maxsize=512)
 def correlation_plan(
-    source: Source, target: Source, w_strides: Shape, window: Window, groups: int, adjoint: bool
+    source: Source,
+    target: Source,
+    w_strides: Shape,
+    window: Window,
+    groups: int,
+    adjoint: bool,
+    rows_together: int = 1,
 ) -> Plan:
     """The plan of a 2-D convolution of ``source`` into ``target``, or with ``adjoint`` of its input
-    gradient (source is gy, target gx). ``w_strides`` are the weight's, as (O, C/groups, I, J)."""
+    gradient (source is gy, target gx). ``w_strides`` are the weight's, as (O, C/groups, I, J).
+
+    Bands are cut after multiples of ``rows_together`` output rows.
+    """
     (n, channels, h, w), (s_n, s_c, s_h, s_w) = source
     (_, out_channels, *out_sizes), (o_n, _, o_h, o_w) = target
     make = adjoint_phases if adjoint else forward_phases
@@ -167,7 +176,8 @@ def correlation_plan(
     else:
         pitch, row_pitch = s_w, s_h
         images, bands = blocks(n, row_count, column_count, in_step * w * channels * 4)
-    band = -(-row_count // bands)
+    band = -(-row_count // bands // rows_together) * rows_together
+    bands = -(-row_count // band)
     scratch_rows = max(p.reach(min(band, p.count))[1] for p in per_axis[0]) - row_lo + 1
     image_step = scratch_rows * row_pitch if copies else s_n
     origin = (row_lo, col_lo) if copies else (0, 0)

@@ -16,7 +16,8 @@ import numpy as np
 from tinygrad_cnn.geometry import Shape, Window
 
 from ..numpy_backend import NumpyBackend
-from . import conv_direct, gemm, winograd, winograd_grad
+from . import conv_direct, conv_pool, conv_scatter, gemm, winograd, winograd_grad
+from .simd import WIDTH
 
 _reference = NumpyBackend()
 _algorithm = "auto"
@@ -64,6 +65,15 @@ def _winograd_pays(g: Geometry) -> bool:
     return cost < 0.85 * 9 * g.n * g.p * g.q * g.c * g.o
 
 
+def _scatter_pays(g: Geometry) -> bool:
+    """Vectors of all taps and channels together cost less than those of each tap, adding included."""
+    (rows, columns), taps = g.window.kernel, g.window.taps()
+    if g.groups != 1 or g.n < 2:
+        return False
+    together = g.o * -(-g.c * taps // WIDTH) + 6 * rows * -(-columns * g.c // WIDTH)
+    return together < 0.8 * g.o * taps * -(-g.c // WIDTH)
+
+
 _WINOGRAD = (
     "3×3 of stride 1: 36 multiplications for 144; 1.1 times direct at 16 channels, 1.7 at 32, 2 to 2.7 at "
     "64 to 256, 1.7 at 512"
@@ -76,6 +86,12 @@ ROUTES: dict[str, list[Route]] = {
     ],
     "conv_input_grad": [
         Route("Winograd F(4×4,3×3)", _winograd_pays, winograd.conv_input_grad, _WINOGRAD),
+        Route(
+            "product and scatter",
+            _scatter_pays,
+            conv_scatter.conv_input_grad,
+            "few input channels, which alone would leave most lanes of a vector empty",
+        ),
         Route(
             "phases",
             _always,
@@ -130,16 +146,33 @@ def _lift(window: Window) -> Window:
     )
 
 
-def conv(x: Any, w: Any, bias: Any, window: Window, groups: int) -> Any:
-    """See ``tinygrad_cnn.backend.Backend.conv``."""
+def conv(x: Any, w: Any, bias: Any, window: Window, groups: int, relu: bool = False) -> Any:
+    """See ``tinygrad_cnn.backend.Backend.conv``; ``relu`` applies max(·, 0) before y is stored."""
+    if x.ndim != 4 or not _fast(x, w, bias):
+        y = _conv_of_other_kind(x, w, bias, window, groups)
+        return np.maximum(y, 0, out=y) if relu else y
+    geometry = Geometry(*x.shape, w.shape[0], *window.output(x.shape[2:]), window, groups)
+    return _choose("conv", geometry).run(x, w, bias, window, groups, relu)
+
+
+def conv_relu_pool(x: Any, w: Any, bias: Any, window: Window, groups: int, pool: Window) -> Any:
+    """(y, winners) of conv, ReLU and max pooling in one pass, or None where two passes are better:
+    for other windows than 2×2 of stride 2, and where Winograd computes the convolution."""
+    if x.ndim != 4 or pool != conv_pool.POOL or not _fast(x, w, bias):
+        return None
+    geometry = Geometry(*x.shape, w.shape[0], *window.output(x.shape[2:]), window, groups)
+    if _choose("conv", geometry).run is not conv_direct.conv:
+        return None
+    return conv_pool.conv_relu_pool(x, w, bias, window, groups)
+
+
+def _conv_of_other_kind(x: Any, w: Any, bias: Any, window: Window, groups: int) -> Any:
+    """1-D as 2-D, 3-D as a sum of 2-D, and the reference for what is not float32."""
     if not _fast(x, w, bias):
         return _reference.conv(x, w, bias, window, groups)
     if x.ndim == 3:
         return conv(x[:, :, None], w[:, :, None], bias, _lift(window), groups)[:, :, 0]
-    if x.ndim == 5:
-        return _conv_3d(x, w, bias, window, groups)
-    geometry = Geometry(*x.shape, w.shape[0], *window.output(x.shape[2:]), window, groups)
-    return _choose("conv", geometry).run(x, w, bias, window, groups)
+    return _conv_3d(x, w, bias, window, groups)
 
 
 def conv_input_grad(
@@ -258,13 +291,12 @@ def matmul(a: Any, b: Any) -> Any:
     return gemm.matmul(a, b)
 
 
-def linear(x: Any, w: Any, bias: Any) -> Any:
-    """See ``tinygrad_cnn.backend.Backend.linear``: x (…, K) · w (N, K)ᵀ + bias (N,)."""
-    if not _fast(x, w, bias):
-        y = _reference.matmul(x if x.ndim > 1 else x[None], w.T)
-        y = y if x.ndim > 1 else y[0]
-        return y if bias is None else y + bias
-    return gemm.linear(x, w, bias)
+def linear(x: Any, w: Any, bias: Any, relu: bool = False) -> Any:
+    """x (…, K) · w (N, K)ᵀ + bias (N,), then max(·, 0) with ``relu``."""
+    if _fast(x, w, bias):
+        return gemm.linear(x, w, bias, relu)
+    y = _reference.linear(x, w, bias)
+    return np.maximum(y, 0, out=y) if relu else y
 
 
 # -- what will run, in words ----------------------------------------------------------------------------

@@ -57,6 +57,18 @@ def zero_floats(target: int, count: int) -> None:
 
 
 @device
+def add_floats(target: int, source: int, count: int) -> None:
+    """target[i] += source[i] for ``count`` contiguous float32."""
+    whole = count // WIDTH * WIDTH * 4
+    for at in range(0, whole, BYTES):
+        store(target + at, load(target + at) + load(source + at))
+    rest = count % WIDTH
+    if rest:
+        total = load_part(target + whole, rest) + load_part(source + whole, rest)
+        store_part(target + whole, total, rest)
+
+
+@device
 def copy_matrix(target, pitch, source, s_r, s_c, rows, columns):
     """target[r·pitch + 4·c] = source[r·s_r + c·s_c]: whichever of r and c is contiguous in the source."""
     if s_c == 4 and s_r == pitch and pitch == 4 * columns:

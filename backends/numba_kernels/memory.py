@@ -30,7 +30,8 @@ class Lease(np.ndarray):
     """One use of a block: the base of every array in it."""
 
     def __del__(self) -> None:
-        pool.give_back(self.base)
+        if pool is not None:  # when the process ends, modules are emptied before their last arrays
+            pool.give_back(self.base)
 
 
 class Pool:

@@ -8,7 +8,17 @@ import numpy as np
 
 from .access import get32, geti64, put32, read32, write32
 from .lanes import vget, vput
-from .pool_windows import DILATION, OUTPUT, SIZE, cell, first_tap, last_tap, line_start, set_zero
+from .pool_windows import (
+    DILATION,
+    OUTPUT,
+    SIZE,
+    WHOLE,
+    cell,
+    first_tap,
+    last_tap,
+    line_start,
+    set_zero,
+)
 from .runtime import device, kernel
 from .simd import WIDTH, splat
 
@@ -58,6 +68,9 @@ def average_planes(chunk, worker, x, y, divisors, geo, planes, step):
     )
     for plane in range(chunk * step, min(planes, (chunk + 1) * step)):
         source, out = x + 4 * plane * cells, plane * depth * height * width
+        if geti64(geo, WHOLE):
+            put32(y, plane, _sum_line(source, 1, cells) / get32(divisors, 0))
+            continue
         for a in range(depth):
             for p in range(height):
                 for q in range(width):

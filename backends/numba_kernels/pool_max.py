@@ -19,6 +19,7 @@ from .pool_windows import (
     KERNEL,
     OUTPUT,
     SIZE,
+    TAPS,
     TWO_BY_TWO,
     cell,
     first_tap,
@@ -28,7 +29,7 @@ from .pool_windows import (
     winning_cell,
 )
 from .runtime import device, kernel
-from .simd import BYTES, WIDTH, load, splat, store
+from .simd import BYTES, WIDTH, splat
 
 f4 = np.float32
 
@@ -38,29 +39,25 @@ def max_rows(chunk, worker, x, y, winner, geo, lines, channels, step):
     """Channels innermost; ``step`` output lines (n, a, p) a chunk."""
     depth, height, width = geti64(geo, OUTPUT), geti64(geo, OUTPUT + 1), geti64(geo, OUTPUT + 2)
     image = 4 * channels * geti64(geo, SIZE) * geti64(geo, SIZE + 1) * geti64(geo, SIZE + 2)
-    rows, columns = geti64(geo, KERNEL + 1), geti64(geo, KERNEL + 2)
+    rows, columns, taps = geti64(geo, KERNEL + 1), geti64(geo, KERNEL + 2), geti64(geo, TAPS)
     for line in range(chunk * step, min(lines, (chunk + 1) * step)):
         p, a, source = line % height, line // height % depth, x + line // (height * depth) * image
-        k0, k1, i0, i1 = (
-            first_tap(geo, 0, a),
-            last_tap(geo, 0, a),
-            first_tap(geo, 1, p),
-            last_tap(geo, 1, p),
-        )
+        k0, k1 = first_tap(geo, 0, a), last_tap(geo, 0, a)
+        i0, i1 = first_tap(geo, 1, p), last_tap(geo, 1, p)
+        begin = line_start(geo, cell(geo, 0, a, 0), cell(geo, 1, p, 0))
         for q in range(width):
             j0, j1, out = first_tap(geo, 2, q), last_tap(geo, 2, q), (line * width + q) * channels
+            corner = source + 4 * (begin + cell(geo, 2, q, 0)) * channels
             for c in range(0, channels, WIDTH):
                 lanes = min(WIDTH, channels - c)
                 best, taken = splat(f4(-np.inf)), splat(f4((k0 * rows + i0) * columns + j0))
                 for k in range(k0, k1):
                     for i in range(i0, i1):
-                        start = line_start(geo, cell(geo, 0, a, k), cell(geo, 1, p, i))
-                        for j in range(j0, j1):
-                            v = vget(
-                                source + 4 * ((start + cell(geo, 2, q, j)) * channels + c), lanes
-                            )
-                            t = splat(f4((k * rows + i) * columns + j))
-                            taken = select_later(v, best, t, taken)
+                        for t in range(
+                            (k * rows + i) * columns + j0, (k * rows + i) * columns + j1
+                        ):
+                            v = vget(corner + 4 * (geti64(geo, taps + t) * channels + c), lanes)
+                            taken = select_later(v, best, splat(f4(t)), taken)
                             best = select_later(v, best, v, best)
                 vput(y + 4 * (out + c), best, lanes)
                 store_bytes(winner + out + c, taken, lanes)
@@ -161,28 +158,28 @@ def scatter_rows(chunk, worker, gy, gx, winner, geo, channels, apart):
     written, not added to."""
     depth, height, width = geti64(geo, OUTPUT), geti64(geo, OUTPUT + 1), geti64(geo, OUTPUT + 2)
     cells = geti64(geo, SIZE) * geti64(geo, SIZE + 1) * geti64(geo, SIZE + 2)
-    rows, columns, target = (
-        geti64(geo, KERNEL + 1),
-        geti64(geo, KERNEL + 2),
-        gx + 4 * chunk * cells * channels,
-    )
-    out, zero = chunk * depth * height * width * channels, splat(f4(0))
+    rows, columns, taps = geti64(geo, KERNEL + 1), geti64(geo, KERNEL + 2), geti64(geo, TAPS)
+    target, out = gx + 4 * chunk * cells * channels, chunk * depth * height * width * channels
+    zero = splat(f4(0))
     if apart < 2:
         set_zero(target, cells * channels)
     for a in range(depth):
+        k0, k1 = first_tap(geo, 0, a), last_tap(geo, 0, a)
         for p in range(height):
+            i0, i1 = first_tap(geo, 1, p), last_tap(geo, 1, p)
+            begin = line_start(geo, cell(geo, 0, a, 0), cell(geo, 1, p, 0))
             for q in range(width):
+                j0, j1 = first_tap(geo, 2, q), last_tap(geo, 2, q)
+                corner = target + 4 * (begin + cell(geo, 2, q, 0)) * channels
                 for c in range(0, channels, WIDTH):
                     lanes = min(WIDTH, channels - c)
                     g, won = vget(gy + 4 * (out + c), lanes), load_bytes(winner + out + c, lanes)
-                    for k in range(first_tap(geo, 0, a), last_tap(geo, 0, a)):
-                        for i in range(first_tap(geo, 1, p), last_tap(geo, 1, p)):
-                            start = line_start(geo, cell(geo, 0, a, k), cell(geo, 1, p, i))
-                            for j in range(first_tap(geo, 2, q), last_tap(geo, 2, q)):
-                                v = select_same(
-                                    won, splat(f4((k * rows + i) * columns + j)), g, zero
-                                )
-                                at = target + 4 * ((start + cell(geo, 2, q, j)) * channels + c)
+                    for k in range(k0, k1):
+                        for i in range(i0, i1):
+                            first = (k * rows + i) * columns
+                            for t in range(first + j0, first + j1):
+                                v = select_same(won, splat(f4(t)), g, zero)
+                                at = corner + 4 * (geti64(geo, taps + t) * channels + c)
                                 vput(at, v if apart else v + vget(at, lanes), lanes)
                 out += channels
 
@@ -190,21 +187,18 @@ def scatter_rows(chunk, worker, gy, gx, winner, geo, channels, apart):
 @device
 def _scatter_line2(g: int, winner: int, top: int, low: int, count: int) -> None:
     """The adjoint of ``_max_line2``."""
-    zero, zeros, whole = f4(0), splat(f4(0)), count // WIDTH * WIDTH
-    for q in range(0, whole, WIDTH):
-        u, won = load(g + 4 * q), load_bytes(winner + q, WIDTH)
-        a, b = select_same(won, zeros, u, zeros), select_same(won, splat(f4(1)), u, zeros)
-        store(top + 8 * q, interleave_low(a, b))
-        store(top + 8 * q + BYTES, interleave_high(a, b))
-        a, b = select_same(won, splat(f4(2)), u, zeros), select_same(won, splat(f4(3)), u, zeros)
-        store(low + 8 * q, interleave_low(a, b))
-        store(low + 8 * q + BYTES, interleave_high(a, b))
-    for q in range(whole, count):
-        v, t = get32(g, q), get8(winner, q)
-        put32(top, 2 * q, v if t == 0 else zero)
-        put32(top, 2 * q + 1, v if t == 1 else zero)
-        put32(low, 2 * q, v if t == 2 else zero)
-        put32(low, 2 * q + 1, v if t == 3 else zero)
+    zero = splat(f4(0))
+    for q in range(0, count, WIDTH):
+        lanes = min(WIDTH, count - q)
+        low_lanes, high_lanes = min(WIDTH, 2 * lanes), 2 * lanes - WIDTH
+        u, won = vget(g + 4 * q, lanes), load_bytes(winner + q, lanes)
+        for line in range(2):
+            to, first = (low if line else top) + 8 * q, f4(2 * line)
+            a = select_same(won, splat(first), u, zero)
+            b = select_same(won, splat(first + f4(1)), u, zero)
+            vput(to, interleave_low(a, b), low_lanes)
+            if high_lanes > 0:
+                vput(to + BYTES, interleave_high(a, b), high_lanes)
 
 
 @kernel

@@ -3,8 +3,9 @@
 Rows SIZE, OUTPUT, KERNEL, STRIDE, DILATION, TABLE of three axes each (missing ones have size 1).
 TABLE says where an axis's list of (first tap on an input cell, last + 1, cell of tap 0) by output
 position begins. A tap is a position of the kernel; cells of one plane are counted from 0 in C
-order. TWO_BY_TWO is one number: whether windows are 2×2 at stride 2 on images, undilated, and begin
-on input cells of the last axis.
+order. TWO_BY_TWO: whether windows are 2×2 at stride 2 on images, undilated, and begin on input
+cells of the last axis. WHOLE: whether the one window is the whole plane. TAPS: where the list of
+the taps' distances in cells begins.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from tinygrad_cnn.geometry import Shape, Window
 from .access import geti64, put32
 from .runtime import device
 
-SIZE, OUTPUT, KERNEL, STRIDE, DILATION, TABLE, TWO_BY_TWO = range(0, 21, 3)
+SIZE, OUTPUT, KERNEL, STRIDE, DILATION, TABLE = range(0, 18, 3)
+TWO_BY_TWO, WHOLE, TAPS = 18, 19, 20
 
 
 @lru_cache(64)
@@ -28,7 +30,7 @@ def geometry(sizes: Shape, outputs: Shape, window: Window) -> tuple[Any, int]:
     kernel, stride, padding, dilation = window
     lone = (1,) * (3 - len(sizes))  # missing axes
     rows = (sizes, outputs, kernel, stride, dilation)
-    head = [value for row in rows for value in (*lone, *row)] + [0] * 4
+    head = [value for row in rows for value in (*lone, *row)] + [0] * 6
     before = [0] * len(lone) + [lo for lo, _ in padding]
     parts, length = [], len(head)
     for axis in range(3):
@@ -41,6 +43,11 @@ def geometry(sizes: Shape, outputs: Shape, window: Window) -> tuple[Any, int]:
         length += 3 * q
     pairs = kernel[-2:] == stride[-2:] == (2, 2) and all(k == 1 for k in kernel[:-2])
     head[TWO_BY_TWO] = int(pairs and set(dilation) == {1} and before[2] == 0)
+    head[WHOLE] = int(kernel == sizes and not any(before) and set(dilation) == {1})
+    head[TAPS] = length
+    step = (head[SIZE + 1] * head[SIZE + 2], head[SIZE + 2], 1)  # between cells along each axis
+    axes = [np.arange(head[KERNEL + i]) * head[DILATION + i] * step[i] for i in range(3)]
+    parts.append((axes[0][:, None, None] + axes[1][:, None] + axes[2]).reshape(-1))
     table = np.concatenate([head, *parts]).astype(np.int64)
     apart = all(s >= k and d == 1 for k, s, d in zip(kernel, stride, dilation, strict=True))
     covers = apart and all(
@@ -76,10 +83,9 @@ def line_start(geo: int, d: int, h: int) -> int:
 
 @device
 def winning_cell(geo: int, a: int, p: int, q: int, t: int) -> int:
-    """Number of the input cell that kernel position t of output (a, p, q) sees."""
-    j, rest = t % geti64(geo, KERNEL + 2), t // geti64(geo, KERNEL + 2)
-    i, k = rest % geti64(geo, KERNEL + 1), rest // geti64(geo, KERNEL + 1)
-    return line_start(geo, cell(geo, 0, a, k), cell(geo, 1, p, i)) + cell(geo, 2, q, j)
+    """Number of the input cell that tap t of output (a, p, q) sees."""
+    start = line_start(geo, cell(geo, 0, a, 0), cell(geo, 1, p, 0)) + cell(geo, 2, q, 0)
+    return start + geti64(geo, geti64(geo, TAPS) + t)
 
 
 @device

@@ -68,7 +68,7 @@ class Module:
             if self._hooks is None and mode.anomaly is None:
                 if args and isinstance(args[0], Symbolic):
                     return args[0].connect(self, args, kwargs)
-                if mode.fusing:
+                if mode.around is not None:
                     return self.forward(*args, **kwargs)
                 return fusing(self.forward, args, kwargs)
             return calls.observed(self, args, kwargs)

@@ -6,8 +6,8 @@ import math
 from typing import Any
 
 from .. import random
-from ..dtypes import as_dtype, bool_, float32, int64
 from ..backend import Array, Backend
+from ..dtypes import as_dtype, bool_, float32, int64
 from ..tensor import BackendLike, Op, Tensor, _pick
 
 

@@ -87,17 +87,21 @@ def _fitting(value: Scalar, dtype: DType, kernels: Backend) -> Any:
 
 
 def _binary(name: str, op: type[Op], a: Operand, b: Operand) -> Tensor:
-    """Apply ``op``; the two frequent cases (equal dtypes, float tensor and number) skip
-    promotion.
+    """Apply ``op``; the frequent cases (plain tensors of one dtype, a float tensor and a number)
+    skip promotion, and leave it to the arrays to find shapes that do not broadcast.
     """
-    if mode.waiting and (made := fuse(op(), (a, b))) is not None:
-        return made
-    if isinstance(a, Tensor):
-        if isinstance(b, Tensor):
-            if a.array.dtype is b.array.dtype and a.array.shape == b.array.shape:
-                return op()(a, b)
+    if type(a) is Tensor:
+        if type(b) is Tensor:
+            if a.array.dtype is b.array.dtype:
+                try:
+                    return op()(a, b)
+                except ValueError:
+                    operands(name, a, b)  # raises the error that names the shapes
+                    raise
         elif type(b) in _NUMBERS and a.array.dtype.kind == "f":
             return op()(a, b)
+    if mode.around is not None and (made := fuse(op(), (a, b))) is not None:
+        return made
     return op()(*operands(name, a, b))
 
 
@@ -306,7 +310,10 @@ def div(input: Operand, other: Operand, *, rounding_mode: str | None = None) -> 
         if input.array.dtype.kind == "f" and input.array.shape == other.array.shape:
             return Divide()(input, other)
     dtype = result_type(
-        *(v if isinstance(v, Tensor | int | float) else Tensor(v) for v in (input, other))
+        *(
+            v if isinstance(v, Tensor | int | float | np.generic) else Tensor(v)
+            for v in (input, other)
+        )
     )
     return Divide()(
         *operands("div", input, other, to=dtype if dtype.kind == "f" else dtypes.float32)
@@ -333,7 +340,7 @@ def _divisible(name: str, a: Operand, b: Operand) -> None:
         return
     if all(isinstance(v, bool) or (isinstance(v, Tensor) and v.dtype == bool_) for v in (a, b)):
         raise TypeError(f"{name}: not defined for booleans; convert with .to(int64)")
-    if (bool((b == 0).any()) if isinstance(b, Tensor) else b == 0):
+    if bool((b == 0).any()) if isinstance(b, Tensor) else b == 0:
         raise ZeroDivisionError(f"{name}: integers divided by 0; convert to a float dtype for ∞")
 
 

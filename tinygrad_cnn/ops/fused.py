@@ -92,7 +92,7 @@ class ConvReluPool(Fused):
         from ..autograd import observe
 
         relu: Any = self.first
-        kernels = self.kernels
+        kernels = grad.backend
         y = kernels.conv_relu(*self._arrays(), self.conv.window, self.conv.groups)
         between = observe(relu, self.last.backward(grad, None))
         masked = ReluGrad()(between, Tensor._wrap(y, kernels))

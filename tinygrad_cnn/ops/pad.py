@@ -110,8 +110,8 @@ def _check_widths(mode: str, x: Tensor, pairs: Pairs) -> None:
             raise ValueError(
                 f"pad: mode {mode!r} needs cells to copy, dimension {axis} of {x.shape} is empty"
             )
-        most = {"reflect": n - 1, "circular": n}.get(mode)
-        if most is not None and max(lo, hi) > most:
+        most = {"reflect": n - 1, "circular": n + min(lo, 0) + min(hi, 0)}.get(mode, max(lo, hi))
+        if max(lo, hi, 0) > max(most, 0):
             raise ValueError(
                 f"pad: mode {mode!r} can add at most {most} cells to dimension {axis} "
                 f"of shape {x.shape}, received ({lo}, {hi})"

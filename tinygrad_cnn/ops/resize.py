@@ -63,6 +63,8 @@ def interpolate(
         )
     x = input
     for axis in range(n):
+        if mode in LINEAR and sizes[axis] == outputs[axis]:
+            continue  # nothing to do, whatever the factor was before it was rounded
         scale = 1 / factors[axis] if factors else sizes[axis] / outputs[axis]
         if mode in LINEAR:
             x = _linear(x, axis + 2, outputs[axis], scale, bool(align_corners))

@@ -1,5 +1,5 @@
-"""Pictures of training and of what a network does."""
+"""Pictures: learning curves, the comparison of two of them, and sheets of images."""
 
-from .plots import image_grid, learning_curves
+from .plots import compare_curves, image_grid, learning_curves
 
-__all__ = ["image_grid", "learning_curves"]
+__all__ = ["compare_curves", "image_grid", "learning_curves"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,30 @@ def learning_curves(history: Sequence[dict[str, Any]], path: str | Path) -> Path
         if values:
             right.plot(*zip(*values, strict=True), "o-", ms=3, label=label)
     right.set(title="accuracy, %", xlabel="step")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+    figure.savefig(path, dpi=110)
+    return Path(path)
+
+
+def compare_curves(
+    curves: Mapping[str, Sequence[float]],
+    differences: Sequence[float],
+    bound: float,
+    path: str | Path,
+) -> Path:
+    """Named loss curves over the steps, and beside them their relative difference."""
+    figure = _figure(9, 3.6)
+    left, right = figure.subplots(1, 2)
+    for (name, losses), style in zip(curves.items(), ("-", "--", ":"), strict=False):
+        left.plot(range(1, len(losses) + 1), losses, style, lw=1.4, label=name)
+    left.set(title="training loss", xlabel="step")
+    shown = [max(d, 1e-9) for d in differences]  # equal bits have no logarithm
+    right.plot(range(1, len(shown) + 1), shown, ".", ms=4, label="relative difference")
+    right.axhline(bound, color="tab:red", lw=0.8, label=f"bound {bound:.0e}")
+    right.set(title="difference of the two curves", xlabel="step", yscale="log")
+    right.set_ylim(top=max(10 * bound, 2 * max(shown)))  # room for the legend
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)

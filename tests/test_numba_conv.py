@@ -1,0 +1,395 @@
+"""The compiled convolution and matrix-product kernels against NumPy in float64.
+
+Bounds are not checked inside these kernels, so every case runs with guard bytes around all memory that
+a kernel may write, and on views whose surroundings are NaN: whatever is read beyond an input shows in
+the result.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.lib.stride_tricks import sliding_window_view
+
+from tinygrad_cnn.geometry import Window
+
+pytest.importorskip("numba")
+dispatch = pytest.importorskip("tinygrad_cnn.backends.numba_kernels.dispatch")
+
+from tinygrad_cnn.backends.numba_kernels import (  # noqa: E402
+    conv_direct,
+    gemm,
+    layout,
+    memory,
+    microkernel,
+    simd,
+    winograd,
+    winograd_grad,
+)
+from tinygrad_cnn.backends.numba_kernels.runtime import (  # noqa: E402
+    address,
+    get_num_threads,
+    kernel_of,
+    set_num_threads,
+)
+
+Array = Any
+MODULES = (conv_direct, gemm, layout, winograd, winograd_grad)
+GUARD = 256  # float32 before and after every array that a kernel writes
+SENTINEL = np.float32(-12345.678)
+
+
+@pytest.fixture(autouse=True)
+def guards(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Arrays for kernels get guard values around them, which must still be there at the end."""
+    blocks: list[tuple[Array, int]] = []
+
+    def guarded(shape: tuple[int, ...], dtype: Any, strides: Any = None) -> Array:
+        count = int(np.prod(shape))
+        block = np.full(count + 2 * GUARD, SENTINEL, np.float32)
+        block[GUARD : GUARD + count] = np.nan  # uninitialised memory must not matter
+        blocks.append((block, count))
+        return np.ndarray(shape, dtype, block, 4 * GUARD, strides)
+
+    for module in MODULES:
+        monkeypatch.setattr(module, "empty", guarded, raising=False)
+    yield
+    for block, count in blocks:
+        assert (block[:GUARD] == SENTINEL).all(), "written before the start of an array"
+        assert (block[GUARD + count :] == SENTINEL).all(), "written beyond the end of an array"
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    count = get_num_threads()
+    yield
+    set_num_threads(count)
+
+
+# -- oracles -------------------------------------------------------------------------------------------
+
+
+def windows(x: Array, window: Window, groups: int) -> Array:
+    """x under every output: (n, group, c, p, q, i, j), float64."""
+    (k, m), (s, t), pads, (d, e) = window
+    padded = np.pad(x.astype(np.float64), ((0, 0), (0, 0), *pads))
+    view = sliding_window_view(padded, (d * (k - 1) + 1, e * (m - 1) + 1), axis=(2, 3))
+    view = view[:, :, ::s, ::t, ::d, ::e]
+    return view.reshape(len(x), groups, -1, *view.shape[2:])
+
+
+def forward(x: Array, w: Array, window: Window, groups: int) -> Array:
+    kernel = w.astype(np.float64).reshape(groups, -1, *w.shape[1:])
+    y = np.einsum("ngcpqij,gocij->ngopq", windows(x, window, groups), kernel, optimize=True)
+    return y.reshape(len(x), len(w), *y.shape[3:])
+
+
+def weight_grad(x: Array, gy: Array, shape: Any, window: Window, groups: int) -> Array:
+    g = gy.astype(np.float64).reshape(len(gy), groups, -1, *gy.shape[2:])
+    return np.einsum("ngcpqij,ngopq->gocij", windows(x, window, groups), g, optimize=True).reshape(
+        shape
+    )
+
+
+def input_grad(gy: Array, w: Array, shape: Any, window: Window, groups: int) -> Array:
+    (k, m), (s, t), ((top, bottom), (left, right)), (d, e) = window
+    n, c, high, wide = shape
+    p, q = gy.shape[2:]
+    gx = np.zeros((n, c, high + top + bottom, wide + left + right))
+    g = gy.astype(np.float64).reshape(n, groups, -1, p, q)
+    kernel = w.astype(np.float64).reshape(groups, -1, *w.shape[1:])
+    for i, j in itertools.product(range(k), range(m)):
+        part = np.einsum("ngopq,goc->ngcpq", g, kernel[..., i, j]).reshape(n, c, p, q)
+        gx[:, :, i * d : i * d + s * (p - 1) + 1 : s, j * e : j * e + t * (q - 1) + 1 : t] += part
+    return gx[:, :, top : top + high, left : left + wide]
+
+
+# -- inputs --------------------------------------------------------------------------------------------
+
+
+def surrounded(a: Array, order: tuple[int, ...], rng: np.random.Generator) -> Array:
+    """The values of ``a`` as a view, stored in this axis order, inside an array of NaN."""
+    before, after = rng.integers(0, 3, (2, 4))
+    shape = [n + b + e for n, b, e in zip(a.shape, before, after, strict=True)]
+    whole = np.full([shape[i] for i in order], np.nan, np.float32).transpose(np.argsort(order))
+    view = whole[tuple(slice(b, b + n) for n, b in zip(a.shape, before, strict=True))]
+    view[...] = a
+    return view
+
+
+ORDERS = [(0, 1, 2, 3), (0, 2, 3, 1), (3, 2, 1, 0), (2, 0, 1, 3)]
+
+
+def array(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    values = rng.standard_normal(shape, dtype=np.float32)
+    if rng.random() < 0.3:
+        return values
+    return surrounded(values, ORDERS[rng.integers(len(ORDERS))], rng)
+
+
+DIRECT, WINOGRAD = (1e-6, 1e-7), (1e-4, 1e-5)  # largest and root mean square error of a term
+
+
+def check(got: Array, expected: Array, terms: float, allowed: Any = DIRECT) -> None:
+    """Errors relative to √terms, the size of a sum of so many products of standard normal numbers.
+
+    Rounding a growing sum at every step adds errors that themselves grow as the root of the count.
+    """
+    assert got.shape == expected.shape
+    assert got.dtype == np.float32
+    error = (got - expected) / (np.sqrt(terms) + 1)
+    steps = np.sqrt(terms) * np.finfo(np.float32).eps
+    assert np.abs(error).max(initial=0) <= allowed[0] + 2 * steps
+    assert np.sqrt(np.mean(np.square(error))) <= allowed[1] + steps / 2
+
+
+def sizes(rng: np.random.Generator) -> tuple[tuple[int, ...], tuple[int, ...], Window, int]:
+    """A random convolution: x shape, w shape, window, groups."""
+    while True:
+        groups = int(rng.choice([1, 1, 1, 2, 3]))
+        c = groups * int(rng.choice([1, 2, 3, 5, 8, 15, 16, 17, 33]))
+        o = groups * int(rng.choice([1, 3, 6, 15, 16, 17, 31, 32, 33, 47, 48, 64, 80, 97]))
+        kernel, stride, dilation = (
+            (int(a), int(b)) for a, b in rng.integers(1, (5, 4, 4), (2, 3)).T
+        )
+        padding = tuple((int(a), int(b)) for a, b in rng.integers(0, 4, (2, 2)))
+        window = Window(kernel, stride, padding, dilation)
+        n, high, wide = (int(v) for v in rng.integers(1, (7, 15, 15)))
+        if min(window.output((high, wide))) > 0:
+            return (n, c, high, wide), (o, c // groups, *kernel), window, groups
+
+
+# -- tests ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_direct_convolution(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x_shape, w_shape, window, groups = sizes(rng)
+    x, w = array(rng, x_shape), array(rng, w_shape)
+    bias = rng.standard_normal(len(w), dtype=np.float32)
+    terms = w[0].size
+    expected = forward(x, w, window, groups)
+    check(conv_direct.conv(x, w, None, window, groups), expected, terms)
+    expected += bias[:, None, None]
+    check(conv_direct.conv(x, w, bias, window, groups, True), np.maximum(expected, 0), terms)
+    gy = array(rng, expected.shape)
+    per_cell = w.shape[0] // groups * window.taps()
+    expected = input_grad(gy, w, x_shape, window, groups)
+    check(conv_direct.conv_input_grad(gy, w, x_shape, window, groups), expected, per_cell)
+    into = layout.channels_last(x_shape)
+    into[...] = x
+    assert conv_direct.conv_input_grad(gy, w, x_shape, window, groups, into) is into
+    check(into, expected + x, per_cell)
+    expected = weight_grad(x, gy, w_shape, window, groups)
+    got = conv_direct.conv_weight_grad(x, gy, w_shape, window, groups)
+    check(got, expected, gy[:, 0].size)
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_winograd_convolution(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    m = int(rng.choice(list(winograd.KERNELS)))
+    n, high, wide = (int(v) for v in rng.integers(1, (8, 20, 20)))
+    c, o = (int(rng.choice([1, 3, 15, 16, 17, 32, 48, 80, 130])) for _ in range(2))
+    padding = tuple((int(a), int(b)) for a, b in rng.integers(1, 4, (2, 2)))
+    window = Window((3, 3), (1, 1), padding, (1, 1))
+    x, w = array(rng, (n, c, high, wide)), array(rng, (o, c, 3, 3))
+    bias = rng.standard_normal(o, dtype=np.float32)
+    expected = forward(x, w, window, 1)
+    check(winograd.conv(x, w, None, window, 1, m=m), expected, 9 * c, WINOGRAD)
+    expected = np.maximum(expected + bias[:, None, None], 0)
+    check(winograd.conv(x, w, bias, window, 1, True, m=m), expected, 9 * c, WINOGRAD)
+    gy = array(rng, expected.shape)
+    expected = input_grad(gy, w, x.shape, window, 1)
+    check(winograd.conv_input_grad(gy, w, x.shape, window, 1, m=m), expected, 9 * o, WINOGRAD)
+    into = layout.channels_last(x.shape)
+    into[...] = x
+    winograd.conv_input_grad(gy, w, x.shape, window, 1, into, m=m)
+    check(into, expected + x, 9 * o, WINOGRAD)
+    expected = weight_grad(x, gy, w.shape, window, 1)
+    got = winograd_grad.conv_weight_grad(x, gy, w.shape, window, 1, m=m)
+    check(got, expected, gy[:, 0].size, WINOGRAD)
+
+
+@pytest.mark.parametrize("gradient", [False, True])
+def test_winograd_in_separate_stages(gradient: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(winograd, "STAGED_WEIGHTS", 0)
+    monkeypatch.setattr(winograd, "STAGED_SUMS", 0)
+    monkeypatch.setattr(winograd, "STAGED_BYTES", 1)
+    winograd.make_plan.cache_clear()
+    rng = np.random.default_rng(1)
+    window = Window((3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1))
+    x, w = array(rng, (5, 17, 18, 19)), array(rng, (33, 17, 3, 3))
+    y = forward(x, w, window, 1)
+    try:
+        if gradient:
+            gy = array(rng, y.shape)
+            got = winograd_grad.conv_weight_grad(x, gy, w.shape, window, 1)
+            check(got, weight_grad(x, gy, w.shape, window, 1), gy[:, 0].size, WINOGRAD)
+        else:
+            check(winograd.conv(x, w, None, window, 1), y, 9 * 17, WINOGRAD)
+    finally:
+        winograd.make_plan.cache_clear()
+
+
+def operand(rng: np.random.Generator, batch: tuple[int, ...], rows: int, columns: int) -> Array:
+    """A (…, rows, columns) matrix: plain, transposed, cut out, or with a step."""
+    kind = rng.integers(4)
+    if kind == 0:
+        return rng.standard_normal((*batch, rows, columns), dtype=np.float32)
+    if kind == 1:
+        a = rng.standard_normal((*batch, columns, rows), dtype=np.float32)
+        return np.swapaxes(a, -1, -2)
+    step = 2 if kind == 2 else 1
+    a = np.full((*batch, rows + 3, step * columns + 2), np.nan, np.float32)
+    view = a[..., 1 : rows + 1, 1 : step * columns + 1 : step]
+    view[...] = rng.standard_normal(view.shape)
+    return view
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_matrix_product(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    m, k, n = (int(rng.choice([1, 2, 7, 8, 9, 16, 31, 33, 64, 100, 130])) for _ in range(3))
+    k = 1100 if seed % 8 == 0 else k
+    batch = [(), (3,), (2, 3)][rng.integers(3)]
+    one = rng.integers(4)
+    a = operand(rng, () if one == 1 else batch, m, k)
+    b = operand(rng, () if one == 2 else batch, k, n)
+    bias = rng.standard_normal(n, dtype=np.float32)
+    expected = np.matmul(a.astype(np.float64), b.astype(np.float64))
+    check(gemm.product(a, b), expected, k)
+    check(gemm.product(a, b, bias, True), np.maximum(expected + bias, 0), k)
+    check(dispatch.matmul(a, b), expected, k)
+
+
+def test_matrix_product_of_many_shares() -> None:
+    rng = np.random.default_rng(0)
+    a, b = operand(rng, (), 40, 300), operand(rng, (), 300, 1000)
+    check(dispatch.matmul(a, b), a.astype(np.float64) @ b.astype(np.float64), 300)
+
+
+def everything(rng: np.random.Generator) -> Callable[[], list[Array]]:
+    """A call of each algorithm in each direction."""
+    window = Window((3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1))
+    strided = Window((4, 4), (2, 2), ((1, 1), (1, 1)), (1, 1))
+    x, w = array(rng, (9, 20, 17, 15)), array(rng, (24, 20, 3, 3))
+    gy = array(rng, (9, 24, 17, 15))
+    w4, g4 = array(rng, (24, 20, 4, 4)), array(rng, (9, 24, 8, 7))
+    a, b = operand(rng, (3,), 70, 600), operand(rng, (), 600, 90)
+
+    def call() -> list[Array]:
+        return [
+            conv_direct.conv(x, w, None, window, 1),
+            winograd.conv(x, w, None, window, 1),
+            conv_direct.conv_input_grad(g4, w4, x.shape, strided, 1),
+            winograd.conv_input_grad(gy, w, x.shape, window, 1),
+            conv_direct.conv_weight_grad(x, g4, w4.shape, strided, 1),
+            winograd_grad.conv_weight_grad(x, gy, w.shape, window, 1),
+            dispatch.matmul(a, b),
+        ]
+
+    return call
+
+
+def test_results_do_not_depend_on_the_number_of_threads() -> None:
+    call = everything(np.random.default_rng(3))
+    set_num_threads(1)
+    expected = call()
+    for count in (2, 4):
+        set_num_threads(count)
+        for one, other in zip(expected, call(), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_calls_from_several_python_threads() -> None:
+    call = everything(np.random.default_rng(4))
+    expected = call()
+    found: list[list[Array]] = []
+    workers = [threading.Thread(target=lambda: found.append(call())) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert len(found) == 4
+    for results in found:
+        for one, other in zip(expected, results, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_channels_last_copies() -> None:
+    rng = np.random.default_rng(5)
+    for channels, wide in itertools.product((1, 3, 16, 37), (1, 15, 33)):
+        x = array(rng, (2, channels, 4, wide))
+        y = layout.to_channels_last(x)
+        assert y.strides[1] == 4
+        np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.parametrize("columns", range(1, 20))
+def test_panels_cover_the_columns_once(columns: int) -> None:
+    vectors = microkernel.panel_vectors(columns * simd.WIDTH - 1)
+    assert sum(vectors) == columns
+    assert len(set(vectors[:-1])) <= 1
+    assert vectors[-1] <= vectors[0] <= 3
+
+
+def test_vector_operations() -> None:
+    width = simd.WIDTH
+    load, store, splat, fma = simd.load, simd.store, simd.splat, simd.fma
+    part, lane_sum, store_part = simd.load_part, simd.lane_sum, simd.store_part
+    store_f32, select_gt, power_of_two = simd.store_f32, simd.select_gt, simd.power_of_two
+    vmax = simd.vmax
+    step = 4 * width
+
+    def body(chunk, worker, x, y, out):  # type: ignore[no-untyped-def]
+        a, b = load(x), load(y)
+        store(out, fma(a, b, splat(np.float32(1))))
+        store(out + step, a / b - a)
+        store_part(out + 2 * step, part(x, 3), 2)
+        store_f32(out + 3 * step, lane_sum(a))
+        store(out + 4 * step, select_gt(a, b, a * b, a + b))
+        store(out + 5 * step, power_of_two(load(out + 6 * step)))
+        store(out + 7 * step, vmax(splat(np.float32(0)), load(out + 7 * step)))
+
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((2, width), dtype=np.float32)
+    out = np.full((8, width), 7, np.float32)
+    out[6] = np.arange(width) - 3
+    out[7, :3] = np.nan, -1, 2
+    kernel_of(body, "test_vector_operations", False)(1, address(x), address(y), address(out))
+    np.testing.assert_allclose(out[0], x * y + 1, rtol=1e-6, atol=1e-6)
+    np.testing.assert_array_equal(out[1], x / y - x)
+    np.testing.assert_array_equal(out[2], [*x[:2], *[7] * (width - 2)])
+    np.testing.assert_allclose(out[3, 0], x.sum(), rtol=1e-5)
+    np.testing.assert_array_equal(out[4], np.where(x > y, x * y, x + y))
+    np.testing.assert_array_equal(out[5], 2.0 ** out[6])
+    assert np.isnan(out[7, 0]) and out[7, 1] == 0 and out[7, 2] == 2
+
+
+def test_the_algorithm_can_be_chosen() -> None:
+    window = Window((3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1))
+    shapes = ((128, 16, 32, 32), (16, 16, 3, 3), window)
+    assert "Winograd" in dispatch.explain("conv", *shapes)
+    try:
+        dispatch.set_conv_algorithm("direct")
+        assert "Winograd" not in dispatch.explain("conv2d", *shapes)
+        assert dispatch.get_conv_algorithm() == "direct"
+    finally:
+        dispatch.set_conv_algorithm("auto")
+    assert len(dispatch.explain("conv2d", *shapes).splitlines()) == 3
+    with pytest.raises(ValueError, match='expected "auto"'):
+        dispatch.set_conv_algorithm("fast")
+    with pytest.raises(ValueError, match="explain"):
+        dispatch.explain("conv9d", *shapes)
+
+
+def test_arrays_come_from_the_pool() -> None:
+    """The guard fixture replaces the allocator that the modules name ``empty``."""
+    assert all(getattr(module, "empty", None) is not memory.empty for module in MODULES)
