@@ -59,7 +59,7 @@ def native_flags() -> tuple[str, ...]:
     """Machine code for this processor, where the compiler knows it; it brings fused multiply-add,
     which a GPU uses too."""
     if "ziglang" in find_compiler():
-        return ("-mcpu=native", "-nostdlib++", "-fno-sanitize=all")
+        return ("-mcpu=native", "-nostdlib++")
     return ("-mcpu=native",) if platform.machine() in ("aarch64", "arm64") else ("-march=native",)
 
 
@@ -123,6 +123,8 @@ listeners: list[Callable[[str, float | None], None]] = []  # told when compiling
 def compile_library(name: str, text: str, check: bool, options: tuple[str, ...] = ()) -> Path:
     """A shared library of the translated kernel ``text`` and the runtime. Raises CompileError."""
     flags = CHECK if check else FAST
+    if "ziglang" in find_compiler() and not check:
+        flags = (*flags, "-fno-sanitize=undefined")  # which zig adds of itself
     key = hashlib.sha256("\0".join((text, *flags, *options, _identity())).encode()).hexdigest()[:32]
     target = cache_folder() / f"{key}.so"
     if target.exists():
