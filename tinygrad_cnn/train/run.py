@@ -78,8 +78,10 @@ class Run:
             self._before = signal.signal(signal.SIGINT, self._interrupt)
         self.progress.__enter__()
         done = f", resuming after step {self.step}" if self.step else ""
+        threads = get_num_threads()
         self.progress.say(
-            f"{get_backend().name} with {get_num_threads()} threads: {self.config.epochs} epochs "
+            f"{get_backend().name} with {threads} thread{'s' if threads > 1 else ''}: "
+            f"{self.config.epochs} epochs "
             f"of {len(self.loader)} steps, writing {self.folder}{done}"
         )
         return self
