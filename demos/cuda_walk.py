@@ -20,12 +20,15 @@ extern "C" __global__ void naive(const float* A, const float* B, float* C, int n
     C[row * n + col] = sum;
 }
 """
-COALESCED = NAIVE.replace("naive", "coalesced").replace(
-    """int row = blockIdx.x * blockDim.x + threadIdx.x;   // neighbouring threads: neighbouring rows
-    int col = blockIdx.y * blockDim.y + threadIdx.y;""",
-    """int col = blockIdx.x * blockDim.x + threadIdx.x;   // neighbouring threads: neighbouring columns
-    int row = blockIdx.y * blockDim.y + threadIdx.y;""",
-)
+COALESCED = """
+extern "C" __global__ void coalesced(const float* A, const float* B, float* C, int n) {
+    int col = blockIdx.x * blockDim.x + threadIdx.x;   // neighbouring threads: neighbouring columns
+    int row = blockIdx.y * blockDim.y + threadIdx.y;
+    float sum = 0;
+    for (int k = 0; k < n; ++k) sum += A[row * n + k] * B[k * n + col];
+    C[row * n + col] = sum;
+}
+"""
 TILED = """
 extern "C" __global__ void tiled(const float* A, const float* B, float* C, int n) {
     __shared__ float As[16][16], Bs[16][16];
@@ -88,7 +91,8 @@ def main() -> None:
     )
     library_step("the library's matmul: 4×4 results a thread, double buffer", lambda: a @ b)
     library_step(
-        "convolution as an implicit matrix product", lambda: tg.nn.functional.conv2d(x, w, padding=1)
+        "convolution as an implicit matrix product",
+        lambda: tg.nn.functional.conv2d(x, w, padding=1),
     )
 
 
