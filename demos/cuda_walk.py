@@ -1,6 +1,8 @@
 """From a naive CUDA matmul to the tiled one and to convolution, each step with its report.
 
 python demos/cuda_walk.py            # on the simulator; no GPU is needed
+
+The report of a step says how well it reads memory; docs/cuda-walk.md explains what to look for.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ extern "C" __global__ void tiled(const float* A, const float* B, float* C, int n
 """
 
 
-def matmul_step(source: str, name: str, block: tuple[int, int], n: int = 64) -> None:
+def matmul_step(source: str, name: str, block: tuple[int, int], n: int) -> None:
     """Run one kernel on n×n matrices, compare with NumPy, print its report."""
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal((2, n, n)).astype(np.float32)
@@ -68,10 +70,16 @@ def library_step(title: str, compute: object) -> None:
 
 
 def main() -> None:
-    argparse.ArgumentParser(description=__doc__).parse_args()
-    matmul_step(NAIVE, "naive", (16, 16))
-    matmul_step(COALESCED, "coalesced", (16, 16))
-    matmul_step(TILED, "tiled", (16, 16))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--size", type=int, default=64, help="rows of the matrices, a multiple of 16"
+    )
+    n: int = parser.parse_args().size
+    if n < 16 or n % 16:
+        parser.error(f"--size expects a multiple of 16, received {n}: these kernels check no edges")
+    matmul_step(NAIVE, "naive", (16, 16), n)
+    matmul_step(COALESCED, "coalesced", (16, 16), n)
+    matmul_step(TILED, "tiled", (16, 16), n)
 
     forgotten = TILED.replace("__syncthreads();\n    }", "}", 1).replace("tiled", "forgotten")
     kernel = tg.cuda.RawKernel(forgotten, "forgotten", backend="cudasim")
