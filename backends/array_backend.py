@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tinygrad_cnn.backend import Array, DType, Elementwise
 from tinygrad_cnn.geometry import Pairs, Shape, Window
@@ -30,6 +30,12 @@ class ArrayBackend:
     """
 
     name: str
+
+    if TYPE_CHECKING:  # what a subclass adds and the fused operations below are composed of
+        conv: Callable[..., Array]
+        max_pool: Callable[..., tuple[Array, Array]]
+        batch_norm: Callable[..., Array]
+        batch_norm_grad: Callable[..., tuple[Array, Array, Array]]
 
     # Bound to the module's ufuncs themselves, so that a call costs no Python frame.
     add: Elementwise
@@ -92,6 +98,8 @@ class ArrayBackend:
         return self.xp.empty(shape, dtype)
 
     def full(self, shape: Shape, value: float, dtype: DType) -> Array:
+        if type(value) is int and value == 0:  # memory from the system is zero already
+            return self.xp.zeros(shape, dtype)
         return self.xp.full(shape, value, dtype)
 
     def arange(self, start: float, stop: float, step: float, dtype: DType) -> Array:
@@ -268,7 +276,7 @@ class ArrayBackend:
             self.add(y, bias, out=y)
         return y if x.ndim == 2 else y.reshape(*x.shape[:-1], w.shape[0])
 
-    # -- fused: convolution, linear or batch norm with the ReLU (and pooling) after it --------------
+    # -- fused: convolution, linear or batch norm with the ReLU (and pooling) after it -----------
     def conv_relu(
         self, x: Array, w: Array, bias: Array | None, window: Window, groups: int
     ) -> Array:
@@ -286,15 +294,15 @@ class ArrayBackend:
         return self.relu(y, out=y)
 
     def batch_norm_relu(
-        self, x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None, eps: float,
-        residual: Array | None,
+        self, x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None,
+        eps: float, residual: Array | None,
     ) -> Array:  # fmt: skip
         y = self.batch_norm(x, mean, var, weight, bias, eps)
         return self.relu(y if residual is None else self.add(y, residual))
 
     def batch_norm_relu_grad(
-        self, gy: Array, y: Array, x: Array, mean: Array, var: Array, weight: Array | None, eps: float,
-        residual: bool,
+        self, gy: Array, y: Array, x: Array, mean: Array, var: Array, weight: Array | None,
+        eps: float, residual: bool,
     ) -> tuple[Array, Array, Array, Array | None]:  # fmt: skip
         g = self.relu_grad(gy, y)
         return (*self.batch_norm_grad(g, x, mean, var, weight, eps), g if residual else None)

@@ -131,12 +131,6 @@ def fuse(op: Op, inputs: tuple[Any, ...]) -> Tensor | None:
     return None
 
 
-def flush() -> None:
-    """Run what waits in this thread."""
-    if isinstance(mode.around, Fusion):
-        mode.around.flush()
-
-
 def fusing(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """function(*args, **kwargs), in which operations may wait for their consumer."""
     if mode.around is not None or not _enabled:

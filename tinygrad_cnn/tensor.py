@@ -45,6 +45,9 @@ class Around:
     def after(self, op: Op, inputs: tuple[Any, ...], result: Tensor) -> None:
         """See what was computed."""
 
+    def flush(self) -> None:
+        """Compute what was put off: memory is about to be written."""
+
 
 class _Mode(threading.local):
     """Per-thread switches: is the graph recorded, and does something follow the operations."""
@@ -104,7 +107,7 @@ class Op:
 
     @property
     def needs(self) -> list[bool]:
-        """Which inputs' gradients the running backward wants: a costly rule leaves the others out."""
+        """Which inputs' gradients backward wants now: a costly rule leaves the others out."""
         return self._needs or [e is not None for e in self.edges]
 
     @needs.setter
@@ -397,7 +400,8 @@ class Tensor(TensorMethods):
 
         Raises RuntimeError on a leaf that requires gradients (outside ``no_grad``), ValueError when
         the result has another shape, TypeError when its dtype does not fit."""
-        flush()  # what waits for its consumer must not see the new values
+        if mode.around is not None:
+            mode.around.flush()
         self._refresh()
         recording = mode.record and (
             self.requires_grad
@@ -662,6 +666,3 @@ def user_line() -> str:
     ):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
-
-
-from .deferred import flush  # noqa: E402  (it needs Tensor, and Tensor.inplace needs it)

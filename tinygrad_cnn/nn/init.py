@@ -7,6 +7,9 @@ every backend. Fans of a weight (O, I, J…): fan_in = I·J…, fan_out = O·J�
 from __future__ import annotations
 
 import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,6 +21,30 @@ from ..tensor import Tensor
 
 _GAINS = {"linear": 1.0, "sigmoid": 1.0, "tanh": 5 / 3, "relu": math.sqrt(2), "selu": 3 / 4}
 _GAINS |= {f"conv{t}{n}d": 1.0 for t in ("", "_transpose") for n in (1, 2, 3)}
+
+
+class _Drawing(threading.local):
+    """Whether random initialisers of this thread draw numbers."""
+
+    on: bool = True
+
+
+_drawing = _Drawing()
+
+
+@contextmanager
+def skip() -> Iterator[None]:
+    """``with nn.init.skip():`` random initialisers leave their tensor as it is and draw nothing.
+
+    For a network whose weights are loaded afterwards, or of which only the shape is of interest:
+    layers made inside hold zeros where random numbers belong, which takes no time and, until they
+    are written, no memory.
+    """
+    before, _drawing.on = _drawing.on, False
+    try:
+        yield
+    finally:
+        _drawing.on = before
 
 
 def _fill(t: Tensor, values: Any) -> Tensor:
@@ -34,6 +61,8 @@ def uniform_(
     tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None
 ) -> Tensor:
     """Uniform on [a, b)."""
+    if not _drawing.on:
+        return tensor
     k = tensor.backend
     u = uniform_array(k, tensor.shape, tensor.dtype, generator)
     return _fill(tensor, k.add(k.multiply(u, b - a), a))
@@ -43,6 +72,8 @@ def normal_(
     tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None
 ) -> Tensor:
     """Normal with the given mean and standard deviation."""
+    if not _drawing.on:
+        return tensor
     k = tensor.backend
     z = normal_array(k, tensor.shape, tensor.dtype, generator)
     return _fill(tensor, k.add(k.multiply(z, std), mean))
@@ -62,6 +93,8 @@ def trunc_normal_(
         raise ValueError(
             f"trunc_normal_: expected a < b and std > 0, received a={a}, b={b}, std={std}"
         )
+    if not _drawing.on:
+        return tensor
     host = load_backend("numpy")
 
     def phi(z: Any) -> Any:
@@ -132,6 +165,8 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None =
         raise ValueError(
             f"orthogonal_: expected at least 2 dimensions, received shape {tensor.shape}"
         )
+    if not _drawing.on:
+        return tensor
     rows, columns = tensor.shape[0], math.prod(tensor.shape[1:])
     z = normal_array(
         load_backend("numpy"), (max(rows, columns), min(rows, columns)), float64, generator

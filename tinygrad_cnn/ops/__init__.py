@@ -1,12 +1,13 @@
-"""Operations on tensors, one file a family; each is a class (forward above backward) and a function.
+"""Operations on tensors, one file a family; each is a class (forward above backward) and a
+function.
 
-elementwise two or three operands · unary one · views shapes and indexing · reduce sums and extremes ·
-index joining and gathering · linalg products · create new tensors ·
-conv, pool, norm, activation, loss what neural networks add.
+elementwise (two or three operands), unary (one), views (shapes, indexing), reduce (sums, extremes),
+index (joining, gathering), linalg (products), create (new tensors); conv, pool, normalization,
+activation, loss and others are what neural networks add; fused joins some of them.
 """
 
-from .activation import log_softmax, relu, softmax
 from . import fused as fused
+from .activation import log_softmax, relu, softmax
 from .create import (
     arange,
     empty,
