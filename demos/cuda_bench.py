@@ -73,7 +73,9 @@ def cases(k: Any) -> list[tuple[str, float, str, Callable[[], object], Any, list
 
 
 def main() -> None:
-    argparse.ArgumentParser(description=__doc__).parse_args()
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     try:
         k: Any = load_backend("cupy")
     except ImportError as error:

@@ -70,13 +70,15 @@ def library_step(title: str, compute: object) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--size", type=int, default=64, help="rows of the matrices, a multiple of 16"
     )
     n: int = parser.parse_args().size
     if n < 16 or n % 16:
-        parser.error(f"--size expects a multiple of 16, received {n}: these kernels check no edges")
+        parser.error(f"--size expects a multiple of 16, received {n}: no kernel here checks edges")
     matmul_step(NAIVE, "naive", (16, 16), n)
     matmul_step(COALESCED, "coalesced", (16, 16), n)
     matmul_step(TILED, "tiled", (16, 16), n)
