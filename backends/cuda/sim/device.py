@@ -23,7 +23,7 @@ from ..report import report as collect
 from ..source import DTYPES, rewrite_shared
 from .compiler import compile_library, find_compiler, listeners
 from .findings import LINES_PER_FILE, Finding, Place, Raw, describe
-from .library import TRACE, FindingRecord, LaunchRecord, Library
+from .library import TRACE, FindingRecord, LaunchRecord, Library, pointer_array
 from .lines import LineTable
 
 ALIGNMENT = 256
@@ -170,7 +170,7 @@ class SimDevice:
 
     def _record(self, launch: Launch, library: Library) -> tuple[LaunchRecord, list[Any]]:
         kept: list[Any] = []
-        pointers = (ctypes.c_void_p * max(len(launch.args), 1))()
+        pointers = pointer_array(max(len(launch.args), 1))()
         for i, (parameter, a) in enumerate(
             zip(launch.kernel.signature.parameters, launch.args, strict=True)
         ):

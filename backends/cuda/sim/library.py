@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import mmap
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +30,12 @@ TRACE = np.dtype(
 LOAD, STORE, ATOMIC, BLOCK_ENTRY = range(4)
 
 U3 = ctypes.c_uint * 3
+
+
+@functools.cache
+def pointer_array(n: int) -> type[ctypes.Array[ctypes.c_void_p]]:
+    """The C type void*[n]; kept, as a type made anew would be a reference cycle each time."""
+    return ctypes.c_void_p * n
 
 
 class LaunchRecord(ctypes.Structure):
