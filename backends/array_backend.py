@@ -276,6 +276,12 @@ class ArrayBackend:
             self.add(y, bias, out=y)
         return y if x.ndim == 2 else y.reshape(*x.shape[:-1], w.shape[0])
 
+    def leaky_relu(self, x: Array, slope: float) -> Array:
+        return self.leaky_relu_grad(x, x, slope)
+
+    def leaky_relu_grad(self, g: Array, x: Array, slope: float) -> Array:
+        return self.xp.where(x > 0, g, self.multiply(g, slope))
+
     # -- fused: convolution, linear or batch norm with the ReLU (and pooling) after it -----------
     def conv_relu(
         self, x: Array, w: Array, bias: Array | None, window: Window, groups: int

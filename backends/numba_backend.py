@@ -50,6 +50,10 @@ class NumbaBackend(NumpyBackend):
         """Arrays of the memory pool hang on a lease of a whole block."""
         return (memory.is_whole(a) and bool(a.flags.writeable)) or super().owns(a)
 
+    def leaky_relu_grad(self, g: Array, x: Array, slope: float) -> Array:
+        made = elementwise.slope(g, x, slope) if x.size >= elementwise.LARGE else None
+        return super().leaky_relu_grad(g, x, slope) if made is None else made
+
     # -- matrix products and convolution (numba_kernels/dispatch.py says which algorithm) ----------
     def matmul(self, a: Array, b: Array) -> Array:
         return dispatch.matmul(a, b)

@@ -189,3 +189,19 @@ def test_adam_step(
         return oracles.adam(p, g, mean, square, **options)
 
     compare_steps(kernels, before, [params, m, v], dtype, rule)
+
+
+@pytest.mark.parametrize("shape", [(5,), (3, 7, 120, 40), (0,)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("slope", [0.2, 0.0, -0.5])
+def test_leaky_relu(kernels: Backend, shape: tuple[int, ...], dtype: Any, slope: float) -> None:
+    x = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+    g = np.random.default_rng(1).standard_normal(shape).astype(dtype)
+    if x.size > 3:
+        x.reshape(-1)[:3] = 0, np.nan, -1e30
+    wanted, gradient = np.where(x > 0, x, slope * x), np.where(x > 0, g, slope * g)
+    y = kernels.to_numpy(kernels.leaky_relu(kernels.asarray(x), slope))
+    gx = kernels.to_numpy(kernels.leaky_relu_grad(kernels.asarray(g), kernels.asarray(x), slope))
+    assert y.dtype == dtype and gx.dtype == dtype
+    np.testing.assert_allclose(y, wanted, rtol=1e-6)
+    np.testing.assert_allclose(gx, gradient, rtol=1e-6)

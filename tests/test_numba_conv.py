@@ -23,6 +23,8 @@ dispatch = pytest.importorskip("tinygrad_cnn.backends.numba_kernels.dispatch")
 
 from tinygrad_cnn.backends.numba_kernels import (  # noqa: E402
     conv_direct,
+    conv_pool,
+    conv_scatter,
     gemm,
     layout,
     memory,
@@ -39,7 +41,7 @@ from tinygrad_cnn.backends.numba_kernels.runtime import (  # noqa: E402
 )
 
 Array = Any
-MODULES = (conv_direct, gemm, layout, winograd, winograd_grad)
+MODULES = (conv_direct, conv_pool, conv_scatter, gemm, layout, winograd, winograd_grad)
 GUARD = 256  # float32 before and after every array that a kernel writes
 SENTINEL = np.float32(-12345.678)
 
@@ -191,6 +193,50 @@ def test_direct_convolution(seed: int) -> None:
     check(got, expected, gy[:, 0].size)
 
 
+@pytest.mark.parametrize("seed", range(30))
+def test_product_and_scatter(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x_shape, w_shape, window, _ = sizes(rng)
+    w_shape = (w_shape[0], x_shape[1], *w_shape[2:])
+    w = array(rng, w_shape)
+    gy = array(rng, (x_shape[0], w_shape[0], *window.output(x_shape[2:])))
+    terms = w_shape[0] * window.taps()
+    expected = input_grad(gy, w, x_shape, window, 1)
+    check(conv_scatter.conv_input_grad(gy, w, x_shape, window, 1), expected, terms)
+    into = layout.channels_last(x_shape)
+    into[...] = 1
+    check(conv_scatter.conv_input_grad(gy, w, x_shape, window, 1, into), expected + 1, terms)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_convolution_relu_pooling(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x_shape, w_shape, window, groups = sizes(rng)
+    p, q = (n // 2 for n in window.output(x_shape[2:]))
+    x = array(rng, x_shape)
+    x[...] = rng.integers(-2, 3, x_shape)  # small whole numbers: exact sums, and many ties
+    w = rng.integers(-2, 3, w_shape).astype(np.float32)
+    bias = rng.integers(-2, 3, len(w)).astype(np.float32)
+    if seed % 5 == 0:
+        x[0, 0, x_shape[2] // 2, x_shape[3] // 2] = np.nan
+    if p == 0 or q == 0:
+        assert dispatch.conv_relu_pool(x, w, bias, window, groups, conv_pool.POOL) is None
+        return
+    y = forward(x, w, window, groups) + bias[:, None, None]
+    cells = y[:, :, : 2 * p, : 2 * q].reshape(*y.shape[:2], p, 2, q, 2)
+    cells = cells.transpose(0, 1, 2, 4, 3, 5).reshape(*y.shape[:2], p, q, 4)
+    winner = np.where(
+        np.isnan(cells).any(-1),
+        3 - np.isnan(cells)[..., ::-1].argmax(-1),
+        np.nan_to_num(cells, nan=-1e9).argmax(-1),
+    )
+    best = np.take_along_axis(cells, winner[..., None], -1)[..., 0]
+    got, got_winner = conv_pool.conv_relu_pool(x, w, bias, window, groups)
+    np.testing.assert_array_equal(got, np.where(best <= 0, 0, best))
+    np.testing.assert_array_equal(got_winner, winner)
+    assert got_winner.dtype == np.uint8
+
+
 @pytest.mark.parametrize("seed", range(24))
 def test_winograd_convolution(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -289,6 +335,8 @@ def everything(rng: np.random.Generator) -> Callable[[], list[Array]]:
             conv_direct.conv(x, w, None, window, 1),
             winograd.conv(x, w, None, window, 1),
             conv_direct.conv_input_grad(g4, w4, x.shape, strided, 1),
+            conv_scatter.conv_input_grad(g4, w4, x.shape, strided, 1),
+            conv_pool.conv_relu_pool(x, w, None, window, 1)[0],
             winograd.conv_input_grad(gy, w, x.shape, window, 1),
             conv_direct.conv_weight_grad(x, g4, w4.shape, strided, 1),
             winograd_grad.conv_weight_grad(x, gy, w.shape, window, 1),
@@ -334,10 +382,10 @@ def test_channels_last_copies() -> None:
 
 @pytest.mark.parametrize("columns", range(1, 20))
 def test_panels_cover_the_columns_once(columns: int) -> None:
-    vectors = microkernel.panel_vectors(columns * simd.WIDTH - 1)
-    assert sum(vectors) == columns
-    assert len(set(vectors[:-1])) <= 1
-    assert vectors[-1] <= vectors[0] <= 3
+    cut = microkernel.panels(columns * simd.WIDTH - 1)
+    assert cut.columns == columns * simd.WIDTH
+    assert 1 <= cut.narrow <= cut.wide <= 3
+    assert microkernel.panels(2).columns in (4, simd.WIDTH // 2)
 
 
 def test_vector_operations() -> None:

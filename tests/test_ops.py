@@ -182,7 +182,7 @@ def test_no_derivative_touches_arrays() -> None:
 NOT_DIFFERENTIABLE = set(
     """
     all allclose any arange argmax argmin argsort as_tensor available_backends count_nonzero
-    empty empty_like eq equal eye floor_divide from_numpy full full_like ge get_backend
+    empty empty_like eq equal eye floor_divide from_dlpack from_numpy full full_like ge get_backend
     get_num_threads get_rng_state gradcheck gradgradcheck gt is_fusion_enabled is_grad_enabled
     isfinite isinf isnan le linspace load load_backend logical_and logical_not logical_or
     logical_xor lt manual_seed ne ones ones_like promote_types rand rand_like randint randn

@@ -25,6 +25,7 @@ from .dtypes import (
 )
 from .gradcheck import gradcheck, gradgradcheck
 from .io import load, save
+from .memory import MemoryReport, memory_report
 from .ops import (
     abs,
     add,
@@ -158,29 +159,33 @@ from .random import (
     randperm,
     set_rng_state,
 )
-from .tensor import Tensor, as_tensor, from_numpy, tensor
+from .receptive_field import receptive_field
+from .summary import summary
+from .tensor import Tensor, as_tensor, from_dlpack, from_numpy, tensor
 from .threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
 __all__ = [
-    "abs", "add", "all", "allclose", "amax", "amin", "any", "arange", "argmax", "argmin",
-    "argsort", "as_tensor", "autograd", "available_backends", "bmm", "bool_", "broadcast_to",
-    "cat", "ceil", "chunk", "clamp", "clone", "contiguous", "cos", "count_nonzero", "cuda", "cumsum",
-    "data", "diagonal", "div", "dot", "einsum", "empty", "empty_like", "enable_grad", "eq",
-    "equal", "erf", "exp", "expand", "expm1", "eye", "flatten", "flip", "float16", "float32",
-    "float64", "floor", "floor_divide", "from_numpy", "full", "full_like", "gather", "ge",
-    "Generator", "get_backend", "get_num_threads", "get_rng_state", "gradcheck", "gradgradcheck",
-    "gt", "index_select", "inference_mode", "int32", "int64", "io", "is_fusion_enabled",
+    "abs", "add", "all", "allclose", "amax", "amin", "any", "arange", "argmax", "argmin", "argsort",
+    "as_tensor", "autograd", "available_backends", "bmm", "bool_", "broadcast_to", "cat", "ceil",
+    "chunk", "clamp", "clone", "contiguous", "cos", "count_nonzero",
+    "cuda", "cumsum", "data", "diagonal",
+    "div", "dot", "einsum", "empty", "empty_like", "enable_grad", "eq", "equal", "erf", "exp",
+    "expand", "expm1", "eye", "flatten", "flip", "float16", "float32", "float64", "floor",
+    "floor_divide", "from_dlpack", "from_numpy", "full", "full_like", "gather", "ge", "Generator",
+    "get_backend", "get_num_threads", "get_rng_state", "gradcheck", "gradgradcheck", "gt",
+    "index_select", "inference_mode", "int32", "int64", "io", "is_fusion_enabled",
     "is_grad_enabled", "isfinite", "isinf", "isnan", "le", "linspace", "load", "load_backend",
     "log", "log1p", "log_softmax", "logical_and", "logical_not", "logical_or", "logical_xor",
     "logsumexp", "lt", "manual_seed", "masked_fill", "matmul", "max", "maximum", "mean", "median",
-    "meshgrid", "min", "minimum", "mm", "models", "movedim", "mul", "ne", "neg", "nn", "no_grad",
-    "norm", "ones", "ones_like", "ops", "optim", "outer", "permute", "pow", "prod",
-    "promote_types", "rand", "rand_like", "randint", "randn", "randn_like", "randperm",
-    "reciprocal", "relu", "remainder", "repeat", "repeat_interleave", "reshape", "result_type",
-    "roll", "round", "rsqrt", "save", "scatter_add", "set_backend", "set_fusion",
-    "set_grad_enabled", "set_num_threads", "set_rng_state", "sigmoid", "sign", "sin", "softmax",
-    "sort", "split", "sqrt", "square", "squeeze", "stack", "std", "sub", "sum", "t", "tanh",
-    "Tensor", "tensor", "tensordot", "tile", "topk", "trace", "transpose", "tril", "triu", "uint8",
-    "unbind", "unflatten", "unsqueeze", "use_backend", "var", "where", "zeros", "zeros_like",
+    "memory_report", "MemoryReport", "meshgrid", "min", "minimum", "mm", "models", "movedim", "mul",
+    "ne", "neg", "nn", "no_grad", "norm", "ones", "ones_like", "ops", "optim", "outer", "permute",
+    "pow", "prod", "promote_types", "rand", "rand_like", "randint", "randn", "randn_like",
+    "randperm", "receptive_field", "reciprocal", "relu", "remainder", "repeat", "repeat_interleave",
+    "reshape", "result_type", "roll", "round", "rsqrt", "save", "scatter_add", "set_backend",
+    "set_fusion", "set_grad_enabled", "set_num_threads", "set_rng_state", "sigmoid", "sign", "sin",
+    "softmax", "sort", "split", "sqrt", "square", "squeeze", "stack", "std", "sub", "sum",
+    "summary", "t", "tanh", "Tensor", "tensor", "tensordot", "tile", "topk", "trace", "transpose",
+    "tril", "triu", "uint8", "unbind", "unflatten", "unsqueeze", "use_backend", "var", "where",
+    "zeros", "zeros_like",
 ]  # fmt: skip

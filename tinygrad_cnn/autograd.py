@@ -345,6 +345,10 @@ def _derivative(op: Op, total: Tensor, create: bool) -> Sequence[Tensor | None]:
         for t, version in zip(op.inputs, op.versions, strict=True):
             if isinstance(t, Tensor) and t.version != version:
                 raise _changed(op, "input", t.shape)
+    if op.constants:
+        for t, version in zip(op.constants, op.constant_versions, strict=True):
+            if t.version != version:
+                raise _changed(op, "index or condition", t.shape)
     out = None
     if op.array is not None:
         if op.counter[0]:

@@ -261,6 +261,12 @@ class Backend(Protocol):
     def linear(self, x: Array, w: Array, bias: Array | None) -> Array:
         """x (…, K) @ w (N, K)ᵀ + bias (N,)."""
 
+    def leaky_relu(self, x: Array, slope: float) -> Array:
+        """x where x > 0, else slope·x."""
+
+    def leaky_relu_grad(self, g: Array, x: Array, slope: float) -> Array:
+        """g where x > 0, else slope·g."""
+
     def conv_relu(
         self, x: Array, w: Array, bias: Array | None, window: Window, groups: int
     ) -> Array:

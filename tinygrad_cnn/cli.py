@@ -63,10 +63,41 @@ def train(parser: argparse.ArgumentParser) -> Run:
     return run
 
 
+def bench(parser: argparse.ArgumentParser) -> Run:
+    """Time training, inference and single operations, next to PyTorch where it is installed and to
+    what this machine can do at most."""
+    from .bench import command
+
+    command.add_options(parser)
+    return command.run
+
+
+def summary(parser: argparse.ArgumentParser) -> Run:
+    """Show the layers, parameters, costs and receptive fields of a model."""
+    parser.add_argument("model", metavar="MODEL", help="a builder's name, such as resnet18")
+    parser.add_argument("shape", metavar="CxHxW", help="the input without the batch, as 3x224x224")
+
+    def run(args: argparse.Namespace) -> int:
+        from . import models, nn
+        from .summary import summary as table
+
+        sizes = args.shape.lower().replace("×", "x").split("x")
+        if not all(size.isdecimal() and int(size) for size in sizes):
+            raise ValueError(f"expected a shape such as 3x224x224, received {args.shape!r}")
+        with nn.init.skip():
+            model = models.build(args.model)
+        table(model, [int(size) for size in sizes])
+        return 0
+
+    return run
+
+
 COMMANDS: dict[str, Callable[[argparse.ArgumentParser], Run]] = {
     "doctor": doctor,
     "warmup": warmup,
     "train": train,
+    "summary": summary,
+    "bench": bench,
 }
 
 

@@ -77,10 +77,12 @@ class Op:
 
     # What recording adds; all else in __dict__ are static parameters, so an Op can be replayed.
     RECORDED = frozenset(
-        "_needs age array counter edges hooks inputs kept shapes source versions".split()
+        "_needs age array constant_versions counter edges hooks inputs kept shapes source "
+        "versions".split()
     )
     age: int = 0  # the younger an operation, the smaller
     array: Array | None = None  # the output, when saves_output
+    constants: tuple[Tensor, ...] = ()  # tensors that are static parameters, such as an index
     counter: list[int]  # its version
     edges: Sequence[Edge | None] = ()  # where the gradient of each input goes; () once freed
     hooks: dict[int, Callable[[Tensor], Tensor | None]] | None = None
@@ -90,6 +92,7 @@ class Op:
     shapes: Any  # of the inputs
     source: str | None = None  # the caller's line, under detect_anomaly
     versions: list[int]  # of the inputs, when saves_inputs
+    constant_versions: list[int]
 
     def forward(self, kernels: Backend, *arrays: Any) -> Array:
         raise NotImplementedError(f"{type(self).__name__} must define forward(kernels, *arrays)")
@@ -180,6 +183,8 @@ class Op:
         if self.saves_inputs:
             self.inputs = inputs
             self.versions = [t.version if isinstance(t, Tensor) else 0 for t in inputs]
+        if self.constants:
+            self.constant_versions = [t.version for t in self.constants]
         result.requires_grad = True
         result.grad_fn = self
 
@@ -644,6 +649,11 @@ def from_numpy(array: np.ndarray[Any, Any], backend: BackendLike = None) -> Tens
     made = Tensor._wrap(owner.from_numpy(array), owner)
     made._version_list()  # the memory is shared
     return made
+
+
+def from_dlpack(source: Any, backend: BackendLike = None) -> Tensor:
+    """A tensor that shares memory with another library's CPU tensor, by the DLPack protocol."""
+    return from_numpy(np.from_dlpack(source), backend)
 
 
 def as_tensor(data: Any, dtype: Any = None, backend: BackendLike = None) -> Tensor:

@@ -21,21 +21,19 @@ import numpy as np
 from tinygrad_cnn.geometry import Shape, Window
 
 from .conv_plan import Plan, Source, correlation_plan, weight_plan
-from .layout import channels_last, copy_padded, copy_window, pack_panels
+from .layout import add_floats, channels_last, copy_padded, copy_window, pack_panels
 from .memory import empty
 from .microkernel import (
     ACCUMULATE,
     MAX_ROWS,
     RELU,
-    TILE_ROWS,
     call_columns,
     call_rows,
-    columns_kernel,
-    panel_vectors,
+    panels,
     rows_kernel,
 )
 from .runtime import address, device, kernel, max_workers
-from .simd import BYTES, WIDTH, load, load_f32, load_i64, store, store_f32, store_i64, unpack
+from .simd import load_f32, load_i64, store_f32, store_i64, unpack
 
 SCRATCH_HEAD = 2 * MAX_ROWS * 8  # bytes: the row lists of a tile at the edge
 SMALL_MATRIX = 16 * 1024  # bytes of packed weights that stay in the first-level cache
@@ -86,8 +84,8 @@ def convolve_chunk(plan, jobs, chunk, x, target, packed, bias, mode, tail, wide,
     and ``narrow`` are the micro-kernels of the full panels and of the last one.
     """
     (n, images, bands, band, copies, s_n, s_h, s_w, s_c, h, w, channels, row, row_step, rows, column,
-     columns, pitch, groups, c_group, o_group, nr, o_n, o_band, n_jobs, mr_wide, mr_narrow
-     ) = unpack(plan, 27)  # fmt: skip
+     columns, pitch, groups, c_group, o_group, nr, o_n, o_band, n_jobs, mr_wide, mr_narrow,
+     padded, vector) = unpack(plan, 29)  # fmt: skip
     first, at_band = chunk // bands * images, chunk % bands
     count = min(images, n - first)
     base = x + first * s_n + at_band * row_step * s_h
@@ -96,7 +94,6 @@ def convolve_chunk(plan, jobs, chunk, x, target, packed, bias, mode, tail, wide,
         for i in range(count):
             copy_window(base + i * rows * columns * pitch, pitch, rows, columns, x + (first + i) * s_n,
                         s_h, s_w, s_c, h, w, channels, row + at_band * row_step, column)  # fmt: skip
-    padded = -(-o_group // WIDTH) * WIDTH
     for job in range(n_jobs):
         a_rows, c_rows, height, width, taps, n_taps, run, offset = unpack(jobs + 64 * job, 8)
         pixels = count * min(band, height - at_band * band) * width
@@ -114,7 +111,7 @@ def convolve_chunk(plan, jobs, chunk, x, target, packed, bias, mode, tail, wide,
                     for o in range(0, o_group, nr):
                         vectors = min(nr, padded - o)
                         panel = matrix + (o * n_taps + t * vectors) * run * 4
-                        lanes = min(o_group - o - vectors + WIDTH, WIDTH)
+                        lanes = min(o_group - o - vectors + vector, vector)
                         place = 4 * (group * o_group + o)
                         pixels_times_panel(
                             wide if vectors == nr else narrow,
@@ -139,25 +136,20 @@ def correlate(
 
 def pack(plan: Plan, w: Any, columns: int, n_step: int, group_step: int, groups: int) -> Any:
     """The weights as the panels of every job, group after group."""
-    vectors = panel_vectors(columns)
-    total = sum(k.size for k in plan.k_lists) * groups * sum(vectors) * WIDTH
-    packed = empty((total,), np.float32)
+    cut = panels(columns)
+    packed = empty((sum(k.size for k in plan.k_lists) * groups * cut.columns,), np.float32)
     at = address(packed)
     for k_list in plan.k_lists:
-        pack_panels(groups * len(vectors), at, address(w), address(k_list), k_list.size, n_step,
-                    columns, vectors[0] * WIDTH, len(vectors), group_step)  # fmt: skip
-        at += k_list.size * groups * sum(vectors) * WIDTH * 4
+        pack_panels(groups * cut.count, at, address(w), address(k_list), k_list.size, n_step, columns,
+                    cut.columns, cut.nr, group_step)  # fmt: skip
+        at += k_list.size * groups * cut.columns * 4
     return packed
 
 
 def entries(columns: int) -> tuple[int, int]:
     """Addresses of the micro-kernels for the full panels and the last."""
-    vectors = panel_vectors(columns)
-    wide, narrow = vectors[0], vectors[-1]
-    return (
-        rows_kernel(TILE_ROWS[wide - 1], wide).load(),
-        rows_kernel(TILE_ROWS[narrow - 1], narrow).load(),
-    )
+    cut = panels(columns)
+    return rows_kernel(cut.wide, cut.lanes).load(), rows_kernel(cut.narrow, cut.lanes).load()
 
 
 def _run(plan: Plan, x: Any, out: Any, packed: Any, columns: int, bias: Any, mode: int) -> None:
@@ -210,15 +202,16 @@ def conv_input_grad(
 
 
 @device
-def _panel_times_run(
-    entry, mr, base, pixels, count, panel, nr, target, taps, n_taps, run, run_rows, accumulate
-):
+def _panel_times_runs(
+    entry, taps_together, mr, base, tap_step, pixels, count, panel, nr, target, taps, n_taps, run,
+    run_rows, accumulate,
+):  # fmt: skip
     """target[tap][row][nr] (+)= Σ_pixels x[pixel + tap, row] · panel[pixel], all taps and rows."""
-    for t in range(n_taps):
+    for t in range(0, n_taps, taps_together):
         start, to = base + load_i64(taps + 8 * t), target + t * run_rows * nr * 4
         for r in range(0, run, mr):
-            call_columns(entry, start + 4 * r, pixels, count, panel, 4 * nr, to + 4 * nr * r, 4 * nr, mr,
-                         WIDTH, accumulate)  # fmt: skip
+            call_columns(entry, start + 4 * r, tap_step, pixels, count, panel, 4 * nr, to + 4 * nr * r,
+                         4 * nr, accumulate)  # fmt: skip
 
 
 @kernel
@@ -229,14 +222,13 @@ def weight_partials(chunk, worker, plan, x, gy, partials, scratch, scratch_bytes
     bits for any number of threads. partials[split][group][panel][tap][row of the run][column].
     """
     (n, images, bands, band, s_n, s_h, s_w, s_c, h, w, channels, row, row_step, rows, column, columns,
-     pitch, height, width, g_n, g_o, g_p, g_q, c_group, o_group, nr, per_group, panels, units, splits,
-     shares, pixels, taps, n_taps, run, run_rows, mr_wide, mr_narrow, partial_bytes, panel_bytes
-     ) = unpack(plan, 40)  # fmt: skip
+     pitch, height, width, g_n, g_o, g_p, g_q, c_group, o_group, padded, nr, per_group, panels, units,
+     splits, shares, pixels, taps, n_taps, run, run_rows, tap_step, partial_bytes, panel_bytes,
+     together_wide, mr_wide, together_narrow, mr_narrow) = unpack(plan, 44)  # fmt: skip
     split, share = chunk // shares, chunk % shares
     panel = scratch + worker * scratch_bytes
     base = panel + panel_bytes
     image_bytes = rows * columns * pitch
-    padded = -(-o_group // WIDTH) * WIDTH
     unit_first = units * split // splits
     for unit in range(unit_first, units * (split + 1) // splits):
         first, at_band = unit // bands * images, unit % bands
@@ -255,33 +247,30 @@ def weight_partials(chunk, worker, plan, x, gy, partials, scratch, scratch_bytes
                                 min(vectors, o_group - o))  # fmt: skip
             matrix = partials + split * partial_bytes
             matrix += (group * padded + o) * n_taps * run_rows * 4
-            _panel_times_run(
-                wide if vectors == nr else narrow, mr_wide if vectors == nr else mr_narrow,
-                base + 4 * group * c_group, pixels, count * high * width, panel, vectors, matrix,
-                taps, n_taps, run, run_rows, unit > unit_first,
+            full = vectors == nr
+            _panel_times_runs(
+                wide if full else narrow, together_wide if full else together_narrow,
+                mr_wide if full else mr_narrow, base + 4 * group * c_group, tap_step, pixels,
+                count * high * width, panel, vectors, matrix, taps, n_taps, run, run_rows,
+                unit > unit_first,
             )  # fmt: skip
 
 
 @kernel
 def weight_sum(chunk, worker, plan, partials, gw, k_list, n_step, group_step):
     """gw[group·group_step + k_list[k] + o·n_step] = Σ_splits partials: one tap of one panel a chunk."""
-    (c_group, o_group, nr, per_group, panels, units, splits, shares, pixels, taps, n_taps, run,
-     run_rows, mr_wide, mr_narrow, partial_bytes, panel_bytes) = unpack(plan + 8 * 23, 17)  # fmt: skip
+    (o_group, padded, nr, per_group, panels, units, splits, shares, pixels, taps, n_taps, run,
+     run_rows, tap_step, partial_bytes) = unpack(plan + 8 * 24, 15)  # fmt: skip
     index, tap = chunk // n_taps, chunk % n_taps
     group, o = index // per_group, index % per_group * nr
-    padded = -(-o_group // WIDTH) * WIDTH
     width = min(nr, padded - o)
     start = partials + ((group * padded + o) * n_taps + tap * width) * run_rows * 4
+    for split in range(1, splits):
+        add_floats(start, start + split * partial_bytes, run * width)
     for r in range(run):
-        line = start + r * width * 4
-        for v in range(0, 4 * width, BYTES):
-            total = load(line + v)
-            for split in range(1, splits):
-                total = total + load(line + v + split * partial_bytes)
-            store(line + v, total)
         to = gw + group * group_step + load_i64(k_list + 8 * (tap * run + r)) + o * n_step
         for lane in range(min(width, o_group - o)):
-            store_f32(to + lane * n_step, load_f32(line + 4 * lane))
+            store_f32(to + lane * n_step, load_f32(start + (r * width + lane) * 4))
 
 
 def conv_weight_grad(x: Any, gy: Any, shape: Shape, window: Window, groups: int) -> Any:
@@ -290,13 +279,10 @@ def conv_weight_grad(x: Any, gy: Any, shape: Shape, window: Window, groups: int)
     plan = weight_plan(
         Source(x.shape, x.strides), Source(gy.shape, gy.strides), shape, gw.strides, window, groups
     )
-    columns = shape[0] // groups
-    vectors = panel_vectors(columns)
     partials = empty((plan.partial_bytes * plan.splits // 4,), np.float32)
     scratch = empty((plan.scratch_bytes * max_workers() // 4 + 16,), np.float32)
-    entries = [columns_kernel(m, v).load() for m, v in zip(plan.mr, (vectors[0], vectors[-1]))]
     weight_partials(plan.chunks, address(plan.table), address(x), address(gy), address(partials),
-                    address(scratch), plan.scratch_bytes, *entries)  # fmt: skip
+                    address(scratch), plan.scratch_bytes, *plan.micro)  # fmt: skip
     weight_sum(plan.sums, address(plan.table), address(partials), address(gw), address(plan.k_list),
-               gw.strides[0], columns * gw.strides[0])  # fmt: skip
+               gw.strides[0], shape[0] // groups * gw.strides[0])  # fmt: skip
     return gw

@@ -27,7 +27,7 @@ import numpy as np
 
 from tinygrad_cnn.geometry import Shape, Window
 
-from .microkernel import MAX_ROWS, TILE_ROWS, panel_vectors
+from .microkernel import MAX_ROWS, TILE_ROWS, columns_kernel, panels
 from .runtime import address
 from .simd import WIDTH
 
@@ -183,7 +183,7 @@ def correlation_plan(
     origin = (row_lo, col_lo) if copies else (0, 0)
     k_strides = (w_strides[0 if adjoint else 1], *w_strides[2:])
     keep, jobs, k_lists, packed = [], [], [], 0
-    out_vectors = sum(panel_vectors(o_group))
+    cut = panels(o_group)
     for rows, cols in product(*per_axis):
         grid = (np.arange(images), np.arange(min(band, rows.count)), np.arange(cols.count))
         a_start = (rows.in_first - origin[0]) * row_pitch + (cols.in_first - origin[1]) * pitch
@@ -200,13 +200,12 @@ def correlation_plan(
         keep += [a_rows, c_rows, taps]
         jobs.append((address(a_rows), address(c_rows), rows.count, cols.count, address(taps),
                      len(taps), run, packed))  # fmt: skip
-        packed += groups * len(positions) * out_vectors * WIDTH * 4
+        packed += groups * len(positions) * cut.columns * 4
     out_band = band * per_axis[0][0].out_step * o_h
-    nv = panel_vectors(o_group)
     table = (n, images, bands, band, int(copies), s_n, s_h, s_w, s_c, h, w, channels,
              row_lo, band * in_step, scratch_rows, col_lo, columns, pitch,
-             groups, c_group, o_group, nv[0] * WIDTH, o_n, out_band, len(jobs),
-             TILE_ROWS[nv[0] - 1], TILE_ROWS[nv[-1] - 1])  # fmt: skip
+             groups, c_group, o_group, cut.nr, o_n, out_band, len(jobs), TILE_ROWS[cut.wide - 1],
+             TILE_ROWS[cut.narrow - 1], cut.columns, cut.lanes)  # fmt: skip
     covered = [sum(p.count for p in phases) for phases in per_axis]
     scratch = 2 * MAX_ROWS * 8 + (images * scratch_rows * row_pitch if copies else 0)
     return Plan(
@@ -251,7 +250,7 @@ class WeightPlan:
     splits: int
     sums: int  # chunks of weight_sum
     scratch_bytes: int
-    mr: tuple[int, int]  # rows of the micro-kernels for wide and narrow panels
+    micro: tuple[int, int]  # addresses of the micro-kernels for wide and narrow panels
     keep: list[np.ndarray]
 
 
@@ -268,7 +267,7 @@ def weight_plan(
             sizes, window.kernel, window.stride, window.dilation, window.padding, strict=True
         )
     )
-    (row_lo, row_hi), (col_lo, col_hi) = rows.reach(rows.count), cols.reach(cols.count)
+    row_lo, (col_lo, col_hi) = rows.reach(rows.count)[0], cols.reach(cols.count)
     c_group, o_group = channels // groups, out_channels // groups
     columns, pitch = col_hi - col_lo + 1, padded_pitch(channels)
     row_pitch = columns * pitch
@@ -284,40 +283,51 @@ def weight_plan(
     run = len(merged[0][1]) * c_group
     positions = [(c, i, j) for _, tap in merged for i, j in tap for c in range(c_group)]
     k_list = np.array(positions, np.int64) @ np.array(w_strides[1:], np.int64)
-    vectors = panel_vectors(o_group)
-    mr = (column_rows(run, vectors[0]), column_rows(run, vectors[-1]))
-    run_rows = max(-(-run // m) * m for m in mr)
-    partial_bytes = groups * len(taps) * run_rows * sum(vectors) * WIDTH * 4
+    cut = panels(o_group)
+    steps = np.diff(taps)
+    even = steps.size > 0 and bool((steps == steps[0]).all())
+    tiles = [column_tile(len(taps) if even else 1, run, nv) for nv in (cut.wide, cut.narrow)]
+    run_rows = max(-(-run // per) * per for _, per in tiles)
+    if run_rows > run:  # several taps in a tile must be neighbours in the sums too
+        tiles = [(1, per) for _, per in tiles]
+    partial_bytes = groups * len(taps) * run_rows * cut.columns * 4
     units = -(-n // images) * bands
     splits = max(1, min(units, MAX_SPLITS, SPLIT_BYTES // partial_bytes))
-    panels = groups * len(vectors)
-    shares = min(panels, -(-MAX_SPLITS // 2 // splits))
-    panel_bytes = len(pixels) * vectors[0] * WIDTH * 4
+    count = groups * cut.count
+    shares = min(count, -(-MAX_SPLITS // 2 // splits))
+    panel_bytes = len(pixels) * cut.nr * 4
     image_bytes = images * scratch_rows * row_pitch + 64
     table = (n, images, bands, band, s_n, s_h, s_w, s_c, h, w, channels, row_lo, band * rows.in_step,
              scratch_rows, col_lo, columns, pitch, rows.count, cols.count, *gradient.strides,
-             c_group, o_group, vectors[0] * WIDTH, len(vectors), panels, units, splits, shares,
-             address(pixels), address(taps), len(taps), run, run_rows, *mr, partial_bytes,
-             panel_bytes)  # fmt: skip
+             c_group, o_group, cut.columns, cut.nr, cut.count, count, units, splits, shares,
+             address(pixels), address(taps), len(taps), run, run_rows, steps[0] if even else 0,
+             partial_bytes, panel_bytes, *tiles[0], *tiles[1])  # fmt: skip
     return WeightPlan(
         chunks=splits * shares,
         table=np.array(table, np.int64),
         k_list=k_list,
         partial_bytes=partial_bytes,
         splits=splits,
-        sums=panels * len(taps),
+        sums=count * len(taps),
         scratch_bytes=-(-(panel_bytes + image_bytes) // 64) * 64,
-        mr=mr,
+        micro=(
+            columns_kernel(*tiles[0], cut.wide, cut.lanes).load(),
+            columns_kernel(*tiles[1], cut.narrow, cut.lanes).load(),
+        ),
         keep=[pixels, taps],
     )
 
 
-def column_rows(run: int, nv: int) -> int:
-    """MR of the ``columns_kernel`` for a run of that many rows: the fewest loads and multiply-adds.
+def column_tile(taps: int, run: int, nv: int) -> tuple[int, int]:
+    """(taps, rows of a run) of the ``columns_kernel``: the fewest loads and multiply-adds.
 
-    The tile's registers bound it; unlike ``rows_kernel`` it needs only one address.
+    The tile's registers bound it; unlike ``rows_kernel`` it needs only one address. Short runs (first
+    layers, 1 to 3 channels) put several taps into one tile.
     """
-    most = {16: (14, 12, 8), 8: (12, 6, 4), 4: (14, 12, 8)}[WIDTH][nv - 1]
+    registers = 16 if WIDTH == 8 else 32
+    most = (registers - 2 - nv) // nv
+    if run <= most:
+        return max(t for t in range(1, taps + 1) if taps % t == 0 and t * run <= max(most, run)), run
     if run % 8 == 0 and most >= 8:
-        return 8
-    return min(range(most, 3, -1), key=lambda m: -(-run // m) * (m * nv + nv + 1))
+        return 1, 8
+    return 1, min(range(most, 3, -1), key=lambda m: -(-run // m) * (m * nv + nv + 1))

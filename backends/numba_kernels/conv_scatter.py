@@ -1,13 +1,15 @@
-"""Input gradient for few input channels: one matrix product, then overlapping rows added up.
+"""Input gradient for few input channels: one matrix product, then shifted rows added up.
 
 With 1, 3 or 6 input channels the phases of ``conv_direct`` would fill 1, 3 or 6 lanes of each vector.
 Here all kernel positions share the vectors instead:
 
-    t[pixel][i, j, c] = Σ_o gy[pixel, o] · w[o, c, i, j]          rows of I·J·C columns
-    gx[p·s + i·d − pad, q·s + j·d − pad, c] += t[(p, q)][i, j, c]
+    t[p, q][i, j, c] = Σ_o gy[p, q, o] · w[o, c, i, j]              rows of I·J·C columns
+    gx[p·s + i·d − pad, q·s + j·d − pad, c] += t[p, q][i, j, c]
 
-(what is called GEMM + col2im). The product and the sums of a few pixels stay in the first-level
-cache, the padded image in the second; an image is one chunk, so no two threads add to one cell.
+(what is called GEMM + col2im). The sums are made line by line of gx: for each q first over the kernel
+rows i that reach the line, in registers, then into the line at the shift of q. Adding every (p, q, i)
+to the image at once would do I times as many overlapping reads of what was just written, for which the
+processor has to wait. Only the products of the rows that a line needs are kept, in a ring.
 It serves gradients of first layers and transposed convolutions to few channels.
 """
 
@@ -23,11 +25,21 @@ from tinygrad_cnn.geometry import Shape, Window
 from .conv_direct import pixels_times_panel
 from .layout import add_floats, channels_last, copy_floats, to_channels_last, zero_floats
 from .memory import empty
-from .microkernel import ACCUMULATE, MAX_ROWS, TILE_ROWS, panel_vectors, rows_kernel
+from .microkernel import ACCUMULATE, MAX_ROWS, TILE_ROWS, Panels, panels, rows_kernel
 from .runtime import address, device, kernel, max_workers
-from .simd import WIDTH, load_f32, load_i64, store_f32, unpack
+from .simd import (
+    WIDTH,
+    load,
+    load_f32,
+    load_i64,
+    load_part,
+    store,
+    store_f32,
+    store_i64,
+    unpack,
+)
 
-PIXELS = 64  # whose products are kept before they are added up
+PIXELS = 48  # of a matrix product at least, in whole rows
 
 
 class Plan(NamedTuple):
@@ -35,7 +47,7 @@ class Plan(NamedTuple):
 
     table: np.ndarray
     columns: np.ndarray
-    vectors: list[int]
+    panels: Panels
     scratch_bytes: int
     keep: list[np.ndarray]
 
@@ -52,31 +64,32 @@ def make_plan(
     """The plan of one geometry: gy to an input of that ``shape``."""
     (_, o, p, q), (g_n, _, g_p, g_q) = gy_shape, gy_strides
     (_, c, h, w), (x_n, _, x_h, x_w) = shape, strides
-    (k, m), (s, t), ((top, bottom), (left, right)), (d, e) = window
-    high = max(top + h, (p - 1) * s + d * (k - 1) + 1)
+    (k, m), (s, t), ((top, _), (left, _)), (d, e) = window
+    cut = panels(k * m * c)
+    pixel = cut.columns * 4
+    together = min(p, -(-PIXELS // q))  # rows of gy in one matrix product
+    ring = together * (-(-((k - 1) * d // s) // together) + 1)  # rows of products that are kept
     wide = max(left + w, (q - 1) * t + e * (m - 1) + 1)
     a_rows = np.add.outer(np.arange(p) * g_p, np.arange(q) * g_q).reshape(-1).astype(np.int64)
-    runs = m if e == 1 else 1  # kernel columns that are neighbours in the image
-    vectors = panel_vectors(k * m * c)
-    row_bytes = sum(vectors) * WIDTH * 4
-    c_rows = np.arange(PIXELS, dtype=np.int64) * row_bytes
+    c_rows = np.arange(together * q, dtype=np.int64) * pixel
     taps = np.zeros(1, np.int64)
+    runs = m if e == 1 else 1  # kernel columns that are neighbours in the image
     i, j, channel = (g.reshape(-1) for g in np.indices((k, m, c)))
     columns = channel * w_strides[1] + i * w_strides[2] + j * w_strides[3]
-    table = (o, p, q, g_n, c, h, w, x_n, x_h, x_w, k, m, s, t, top, left, d, e, high, wide, runs,
-             row_bytes, k * m * c, vectors[0] * WIDTH, TILE_ROWS[vectors[0] - 1],
-             TILE_ROWS[vectors[-1] - 1], address(a_rows), address(c_rows), address(taps))  # fmt: skip
-    lists = 2 * MAX_ROWS * 8
-    scratch_bytes = -(-(lists + PIXELS * row_bytes + high * wide * c * 4) // 64) * 64
-    return Plan(np.array(table, np.int64), columns.astype(np.int64), vectors, scratch_bytes,
+    lists = 16 * MAX_ROWS + 8 * k
+    line_bytes = 4 * (wide * c + WIDTH)
+    table = (o, p, q, g_n, c, h, w, x_n, x_h, x_w, k, m, s, t, top, left, d, e, runs, pixel, cut.lanes,
+             cut.nr, TILE_ROWS[cut.wide - 1], TILE_ROWS[cut.narrow - 1], together, ring, lists,
+             line_bytes, wide, address(a_rows), address(c_rows), address(taps))  # fmt: skip
+    scratch_bytes = -(-(lists + line_bytes + ring * q * pixel + 4 * WIDTH) // 64) * 64
+    return Plan(np.array(table, np.int64), columns.astype(np.int64), cut, scratch_bytes,
                 [a_rows, c_rows, taps])  # fmt: skip
 
 
 @kernel
-def pack_columns(chunk, worker, target, w, k_step, k_count, n_list, n_count, nr):
+def pack_columns(chunk, worker, target, w, k_step, k_count, n_list, n_count, padded, nr):
     """One panel a chunk: target[panel][k][lane] = w[k·k_step + n_list[n]]."""
     first = chunk * nr
-    padded = -(-n_count // WIDTH) * WIDTH
     width = min(nr, padded - first)
     for k in range(k_count):
         to = target + (first * k_count + k * width) * 4
@@ -89,18 +102,32 @@ def pack_columns(chunk, worker, target, w, k_step, k_count, n_list, n_count, nr)
 
 
 @device
-def _add_pixels(plan, products, first, count, image):
-    """Add the products of ``count`` pixels to the padded image."""
+def _line(plan, line, products, sources, row):
+    """Row ``row`` of the padded image from the products that reach it; ``sources`` is room for a list."""
+    p, q = unpack(plan + 8, 2)
     (c,) = unpack(plan + 8 * 4, 1)
-    (q,) = unpack(plan + 8 * 2, 1)
-    k, m, s, t, top, left, d, e, high, wide, runs, row_bytes = unpack(plan + 8 * 10, 12)
-    for index in range(count):
-        row, column = (first + index) // q * s, (first + index) % q * t
-        source = products + index * row_bytes
-        for i in range(k):
-            place = image + ((row + i * d) * wide + column) * c * 4
-            for j in range(0, m, runs):
-                add_floats(place + j * e * c * 4, source + (i * m + j) * c * 4, runs * c)
+    k, m, s, t, top, left, d, e, runs, pixel = unpack(plan + 8 * 10, 10)
+    ring, lists, line_bytes, wide = unpack(plan + 8 * 25, 4)
+    zero_floats(line, wide * c)
+    count = 0
+    for i in range(k):
+        at = row - i * d
+        if at >= 0 and at % s == 0 and at // s < p:
+            store_i64(sources + 8 * count, products + (at // s % ring * q * pixel) + i * m * c * 4)
+            count += 1
+    if count == 0:
+        return
+    for j in range(0, m, runs):
+        for v in range(0, runs * c, WIDTH):
+            lanes = min(WIDTH, runs * c - v)
+            inside = 4 * (j * c + v)
+            for column in range(q):
+                at = inside + column * pixel
+                total = load_part(load_i64(sources) + at, lanes)
+                for source in range(1, count):
+                    total = total + load_part(load_i64(sources + 8 * source) + at, lanes)
+                place = line + ((column * t + j * e) * c + v) * 4
+                store(place, load(place) + total)
 
 
 @kernel
@@ -108,45 +135,31 @@ def scatter(
     chunk, worker, plan, gy, gx, packed, mode, scratch, scratch_bytes, wide_entry, narrow_entry
 ):
     """The gradient of one image a chunk."""
-    o, p, q, g_n, c, h, w, x_n, x_h, x_w = unpack(plan, 10)
-    (
-        top,
-        left,
-        d,
-        e,
-        high,
-        wide,
-        runs,
-        row_bytes,
-        columns,
-        nr,
-        mr_wide,
-        mr_narrow,
-        a_rows,
-        c_rows,
-        taps,
-    ) = unpack(plan + 8 * 14, 15)
+    o, p, q, g_n, c, h, w, x_n, x_h, x_w, k, m, s, t, top, left = unpack(plan, 16)
+    (pixel, lanes, nr, mr_wide, mr_narrow, together, ring, lists, line_bytes, wide, a_rows, c_rows, taps
+     ) = unpack(plan + 8 * 19, 13)  # fmt: skip
     tail = scratch + worker * scratch_bytes
-    products = tail + 16 * MAX_ROWS
-    image = products + PIXELS * row_bytes
-    zero_floats(image, high * wide * c)
-    for first in range(0, p * q, PIXELS):
-        count = min(PIXELS, p * q - first)
-        for n in range(0, row_bytes // 4, nr):
-            full = row_bytes // 4 - n >= nr
-            pixels_times_panel(wide_entry if full else narrow_entry, mr_wide if full else mr_narrow, count,
-                               gy + chunk * g_n, a_rows + 8 * first, c_rows, tail, taps, 1, o,
-                               packed + n * o * 4, products + 4 * n, WIDTH, 0, 0)  # fmt: skip
-        _add_pixels(plan, products, first, count, image)
-    for row in range(h):
-        source = image + ((row + top) * wide + left) * c * 4
-        target = gx + chunk * x_n + row * x_h
-        pieces = 1 if x_w == 4 * c else w
-        for piece in range(pieces):
-            if mode & ACCUMULATE:
-                add_floats(target + piece * x_w, source + piece * c * 4, w * c // pieces)
-            else:
-                copy_floats(target + piece * x_w, source + piece * c * 4, w * c // pieces)
+    line = tail + lists
+    products = line + line_bytes
+    for first in range(0, p, together):
+        count = min(together, p - first)
+        block = products + first % ring * q * pixel
+        for n in range(0, pixel // 4, nr):
+            full = pixel // 4 - n >= nr
+            pixels_times_panel(wide_entry if full else narrow_entry, mr_wide if full else mr_narrow,
+                               count * q, gy + chunk * g_n, a_rows + 8 * first * q, c_rows, tail, taps,
+                               1, o, packed + n * o * 4, block + 4 * n, lanes, 0, 0)  # fmt: skip
+        # Lines that no later product reaches; after the last block, all that are left.
+        end = h if first + count == p else min(h, (first + count) * s - top)
+        for row in range(max(0, first * s - top) if first else 0, end):
+            _line(plan, line, products, tail + 16 * MAX_ROWS, row + top)
+            source, target = line + left * c * 4, gx + chunk * x_n + row * x_h
+            pieces = 1 if x_w == 4 * c else w
+            for piece in range(pieces):
+                if mode & ACCUMULATE:
+                    add_floats(target + piece * x_w, source + piece * c * 4, w * c // pieces)
+                else:
+                    copy_floats(target + piece * x_w, source + piece * c * 4, w * c // pieces)
 
 
 def conv_input_grad(
@@ -156,12 +169,12 @@ def conv_input_grad(
     gy = to_channels_last(gy)
     gx = channels_last(shape) if into is None else into
     plan = make_plan(gy.shape, gy.strides, shape, gx.strides, w.strides, window)
-    vectors, outputs = plan.vectors, w.shape[0]
-    packed = empty((sum(vectors) * WIDTH * outputs,), np.float32)
-    pack_columns(len(vectors), address(packed), address(w), w.strides[0], outputs, address(plan.columns),
-                 plan.columns.size, vectors[0] * WIDTH)  # fmt: skip
+    cut, outputs = plan.panels, w.shape[0]
+    packed = empty((cut.columns * outputs,), np.float32)
+    pack_columns(cut.count, address(packed), address(w), w.strides[0], outputs, address(plan.columns),
+                 plan.columns.size, cut.columns, cut.nr)  # fmt: skip
     scratch = empty((plan.scratch_bytes * max_workers() // 4 + 16,), np.float32)
-    entries = [rows_kernel(TILE_ROWS[v - 1], v).load() for v in (vectors[0], vectors[-1])]
+    entries = [rows_kernel(nv, cut.lanes).load() for nv in (cut.wide, cut.narrow)]
     scatter(shape[0], address(plan.table), address(gy), address(gx), address(packed),
             0 if into is None else ACCUMULATE, address(scratch), plan.scratch_bytes, *entries)  # fmt: skip
     return gx

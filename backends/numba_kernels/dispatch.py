@@ -161,7 +161,7 @@ def conv_relu_pool(x: Any, w: Any, bias: Any, window: Window, groups: int, pool:
     if x.ndim != 4 or pool != conv_pool.POOL or not _fast(x, w, bias):
         return None
     geometry = Geometry(*x.shape, w.shape[0], *window.output(x.shape[2:]), window, groups)
-    if _choose("conv", geometry).run is not conv_direct.conv:
+    if _choose("conv", geometry).run is not conv_direct.conv or min(geometry.p, geometry.q) < 2:
         return None
     return conv_pool.conv_relu_pool(x, w, bias, window, groups)
 

@@ -149,6 +149,20 @@ def where_kernel(a_moves: bool, b_moves: bool) -> Kernel:
     return kernel_of(run, f"where{int(a_moves)}{int(b_moves)}", False)
 
 
+@cache
+def slope_kernel() -> Kernel:
+    """z[i] = g[i] if x[i] > 0 else slope·g[i] for float32: leaky ReLU (g = x) and its gradient."""
+
+    def run(chunk, worker, g, x, z, slope, n):
+        start = chunk * CHUNK
+        s, zero = get32(slope, 0), np.float32(0)
+        for i in range(start, min(n, start + CHUNK)):
+            v = get32(g, i)
+            put32(z, i, v if get32(x, i) > zero else s * v)
+
+    return kernel_of(run, "slope", False)
+
+
 # ---------------------------------------------------------------------------------------------
 # Choosing a loop
 # ---------------------------------------------------------------------------------------------
@@ -276,6 +290,21 @@ def where(condition: Any, a: Any, b: Any) -> Any:
     z = empty(shape, float32, dense_strides(shape, axes, 4))
     n = condition.size
     where_kernel(*moves)(-(-n // CHUNK), address(condition), *map(address, values), address(z), n)
+    return z
+
+
+def slope(g: Any, x: Any, factor: float) -> Any:
+    """g where x > 0, else factor·g; None when NumPy should do it."""
+    axes = order(x.shape, x.strides, x.itemsize)
+    if x.dtype != np.float32 or g.dtype != x.dtype or axes is None:
+        return None
+    if order(g.shape, g.strides, g.itemsize) != axes:
+        return None
+    z, number = (
+        empty(x.shape, x.dtype, dense_strides(x.shape, axes, 4)),
+        np.array([factor], x.dtype),
+    )
+    slope_kernel()(-(-x.size // CHUNK), *map(address, (g, x, z, number)), x.size)
     return z
 
 

@@ -14,8 +14,9 @@ The blocks depend on the shapes only, so that C has the same bits for any number
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,11 +30,11 @@ from .microkernel import (
     RELU,
     TILE_ROWS,
     call_rows,
-    panel_vectors,
+    panels,
     rows_kernel,
 )
 from .runtime import address, device, kernel, max_workers
-from .simd import WIDTH, load_i64, store_i64
+from .simd import load_i64, store_i64
 
 K_BLOCK = 512
 ROW_BLOCK = 128
@@ -42,10 +43,10 @@ SMALL = 32 * 32 * 32  # multiply-adds below which NumPy's call is faster than pa
 
 
 @kernel
-def pack_matrix(chunk, worker, target, b, b_list, b_k, b_n, k_count, n_count, nr, panels):
+def pack_matrix(chunk, worker, target, b, b_list, b_k, b_n, k_count, n_count, padded, nr):
     """B (K × N) of every batch entry as panels [panel][k][nr]: one panel a chunk."""
+    panels = -(-padded // nr)
     batch, first = chunk // panels, chunk % panels * nr
-    padded = -(-n_count // WIDTH) * WIDTH
     width = min(nr, padded - first)
     out = target + (batch * padded + first) * k_count * 4
     copy_padded(out, 4 * width, b + load_i64(b_list + 8 * batch) + first * b_n, b_k, b_n, k_count,
@@ -64,7 +65,8 @@ def _row_lists(lists, mr, rows, a_m, c_m):
 @kernel
 def multiply(
     chunk, worker, a, a_list, a_m, a_k, packed, b_step, c, c_list, c_m, m_count, n_count, k_count,
-    row_block, row_blocks, shares, nr, mr_wide, mr_narrow, bias, mode, scratch, scratch_bytes, wide, narrow,
+    row_block, row_blocks, shares, padded, nr, vector, mr_wide, mr_narrow, bias, mode, scratch,
+    scratch_bytes, wide, narrow,
 ):  # fmt: skip
     """Rows × a share of the panels of one batch entry: chunk = (entry, row block, share)."""
     share, rest = chunk % shares, chunk // shares
@@ -76,10 +78,8 @@ def multiply(
     pitch = a_m if in_place else 4 * K_BLOCK + 64
     start = a + load_i64(a_list + 8 * entry) + first * a_m
     out = c + load_i64(c_list + 8 * entry) + first * c_m
-    padded = -(-n_count // WIDTH) * WIDTH
-    panels = -(-n_count // nr)
-    zero = 0
-    store_i64(lists + 32 * MAX_ROWS - 8, zero)
+    panels = -(-padded // nr)
+    store_i64(lists + 32 * MAX_ROWS - 8, 0)  # the only tap
     for k in range(0, k_count, K_BLOCK):
         run = min(K_BLOCK, k_count - k)
         base = start + k * a_k
@@ -92,7 +92,7 @@ def multiply(
             width = min(nr, padded - n)
             mr = mr_wide if width == nr else mr_narrow
             matrix = packed + entry * b_step + (n * k_count + k * width) * 4
-            lanes = min(n_count - n - width + WIDTH, WIDTH)
+            lanes = min(n_count - n - width + vector, vector)
             for m in range(0, rows, mr):
                 if m == 0 or m + mr > rows:
                     _row_lists(lists, mr, rows - m, pitch, c_m)
@@ -124,35 +124,68 @@ def _blocking(batch: int, m: int, n: int, k: int, panels: int) -> tuple[int, int
     return rows, shares
 
 
+class Plan(NamedTuple):
+    """What one pair of shapes and strides needs; integers in the order of the kernels' arguments."""
+
+    shape: Shape
+    packed_bytes: int
+    packs: int
+    pack: tuple[int, ...]
+    pack_sizes: tuple[int, ...]
+    chunks: int
+    rows_of_a: tuple[int, ...]
+    b_step: int
+    rows_of_c: tuple[int, ...]
+    sizes: tuple[int, ...]
+    scratch_bytes: int
+    micro: tuple[int, int]
+    serial: bool
+    keep: list[np.ndarray]
+
+
+@lru_cache(maxsize=1024)
+def _plan(a_shape: Shape, a_strides: Shape, b_shape: Shape, b_strides: Shape) -> Plan:
+    batch = broadcast_shapes(a_shape[:-2], b_shape[:-2]) if len(a_shape) + len(b_shape) > 4 else ()
+    (m, k), n = a_shape[-2:], b_shape[-1]
+    cut = panels(n)
+    one = all(size == 1 for size in b_shape[:-2])
+    c_strides = tuple(4 * math.prod((*batch, m, n)[i + 1 :]) for i in range(len(batch) + 2))
+    a_list = _offsets(a_shape[:-2], a_strides[:-2], batch)
+    b_list = _offsets(b_shape[:-2], b_strides[:-2], () if one else batch)
+    c_list = _offsets(batch, c_strides[:-2], batch)
+    rows, shares = _blocking(a_list.size, m, n, k, cut.count)
+    blocks = -(-m // rows)
+    return Plan(
+        shape=(*batch, m, n),
+        packed_bytes=-(-b_list.size * cut.columns * k * 4 // 64) * 64,
+        packs=b_list.size * cut.count,
+        pack=(address(b_list), *b_strides[-2:]),
+        pack_sizes=(k, n, cut.columns, cut.nr),
+        chunks=a_list.size * blocks * shares,
+        rows_of_a=(address(a_list), *a_strides[-2:]),
+        b_step=0 if one else cut.columns * k * 4,
+        rows_of_c=(address(c_list), c_strides[-2]),
+        sizes=(m, n, k, rows, blocks, shares, cut.columns, cut.nr, cut.lanes,
+               TILE_ROWS[cut.wide - 1], TILE_ROWS[cut.narrow - 1]),
+        scratch_bytes=64 * MAX_ROWS + (0 if a_strides[-1] == 4 else rows * (4 * K_BLOCK + 64)),
+        micro=(rows_kernel(cut.wide, cut.lanes).load(), rows_kernel(cut.narrow, cut.lanes).load()),
+        serial=a_list.size * m * n * k < 8 * SMALL,
+        keep=[a_list, b_list, c_list],
+    )  # fmt: skip
+
+
 def product(a: Any, b: Any, bias: Any = None, relu: bool = False) -> Any:
     """A (…, M, K) · B (…, K, N) + bias (N,), float32, batch dimensions broadcast, no dimension 0."""
-    batch = broadcast_shapes(a.shape[:-2], b.shape[:-2]) if a.ndim > 2 or b.ndim > 2 else ()
-    (m, k), n = a.shape[-2:], b.shape[-1]
-    if min(a.strides[-1], a.strides[-2]) != 4 and m > 1 and k > 1:
-        a = np.ascontiguousarray(a)
-    c = empty((*batch, m, n), np.float32)
-    lists = [_offsets(t.shape[:-2], t.strides[:-2], batch) for t in (a, c)]
-    one = all(s == 1 for s in b.shape[:-2])
-    b_list = _offsets(b.shape[:-2], b.strides[:-2], () if one else batch)
-    vectors = panel_vectors(n)
-    columns = sum(vectors) * WIDTH
-    packed = empty((b_list.size * columns * k,), np.float32)
-    nr, panels = vectors[0] * WIDTH, len(vectors)
-    pack_matrix(b_list.size * panels, address(packed), address(b), address(b_list), *b.strides[-2:],
-                k, n, nr, panels)  # fmt: skip
-    entries = lists[0].size
-    rows, shares = _blocking(entries, m, n, k, panels)
-    blocks = -(-m // rows)
-    scratch_bytes = 64 * MAX_ROWS + rows * (4 * K_BLOCK + 64)
-    scratch = empty((scratch_bytes * max_workers() // 4,), np.float32)
-    multiply(
-        entries * blocks * shares, address(a), address(lists[0]), *a.strides[-2:], address(packed),
-        0 if one else columns * k * 4, address(c), address(lists[1]), c.strides[-2], m, n, k,
-        rows, blocks, shares, nr, TILE_ROWS[vectors[0] - 1], TILE_ROWS[vectors[-1] - 1],
-        0 if bias is None else address(bias), RELU if relu else 0, address(scratch), scratch_bytes,
-        rows_kernel(TILE_ROWS[vectors[0] - 1], vectors[0]).load(),
-        rows_kernel(TILE_ROWS[vectors[-1] - 1], vectors[-1]).load(),
-    )  # fmt: skip
+    plan = _plan(a.shape, a.strides, b.shape, b.strides)
+    c = empty(plan.shape, np.float32)
+    scratch = plan.scratch_bytes * max_workers()
+    memory = empty(((plan.packed_bytes + scratch) // 4,), np.float32)
+    packed = address(memory)
+    pack, run = (pack_matrix.serial, multiply.serial) if plan.serial else (pack_matrix, multiply)
+    pack(plan.packs, packed, address(b), *plan.pack, *plan.pack_sizes)
+    run(plan.chunks, address(a), *plan.rows_of_a, packed, plan.b_step, address(c), *plan.rows_of_c,
+        *plan.sizes, 0 if bias is None else address(bias), RELU if relu else 0,
+        packed + plan.packed_bytes, plan.scratch_bytes, *plan.micro)  # fmt: skip
     return c
 
 

@@ -90,6 +90,10 @@ def copy_matrix(target, pitch, source, s_r, s_c, rows, columns):
 @device
 def copy_padded(target, pitch, source, s_r, s_c, rows, columns):
     """``copy_matrix``, and zeros from the last column to the pitch."""
+    if s_c == 4 and pitch <= BYTES:  # one vector a row: a masked load brings the zeros along
+        for r in range(rows):
+            store_part(target + r * pitch, load_part(source + r * s_r, columns), pitch // 4)
+        return
     copy_matrix(target, pitch, source, s_r, s_c, rows, columns)
     rest = pitch // 4 - columns
     if rest > 0:
@@ -118,15 +122,15 @@ def copy_window(target, pitch, rows, columns, source, s_h, s_w, s_c, h, w, chann
 
 @kernel
 def pack_panels(
-    chunk, worker, target, source, k_list, k_count, n_step, n_count, nr, panels, group_step
+    chunk, worker, target, source, k_list, k_count, n_step, n_count, padded, nr, group_step
 ):
     """One chunk packs one panel of one group: target[group][panel][k][lane] =
     source[group·group_step + k_list[k] + (panel·nr + lane)·n_step].
 
-    Panels are ``nr`` columns wide except the last, which is as many whole vectors as it needs.
+    Panels are ``nr`` columns wide except the last; ``padded`` columns altogether, the rest zero.
     """
+    panels = -(-padded // nr)
     group, first = chunk // panels, chunk % panels * nr
-    padded = -(-n_count // WIDTH) * WIDTH
     width, count = min(nr, padded - first), min(nr, n_count - first)
     out = target + (group * padded + first) * k_count * 4
     for k in range(k_count):

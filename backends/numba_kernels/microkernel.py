@@ -19,9 +19,9 @@ that one kernel serves every stride, dilation, padding and image border:
     Rows are pixels, taps are kernel positions, the run is over the channels under a tap: a
     convolution without im2col. With one tap it is an ordinary matrix product, A in rows.
 
-``columns_kernel``  the MR rows are contiguous floats and each k has an address of its own:
+``columns_kernel``  the rows are contiguous floats and each k has an address of its own:
     C[i, :] (+)= Σ_k A[a + k_list[k] + 4i] · B[b + k·b_step, :]
-    Rows are channels under a tap, k runs over pixels: the weight gradient. It also serves Aᵀ·B.
+    Rows are channels under one or several taps, k runs over pixels: the weight gradient.
 
 LLVM IR is generated rather than written in Numba because Numba has no way to say "these 16
 variables stay in registers". One pair (MR, NV) is one small compilation (0.1 s), done when it is
@@ -32,7 +32,7 @@ first needed and kept on disk. Drivers call micro-kernels through their address 
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba import types
@@ -40,11 +40,9 @@ from numba.extending import intrinsic
 
 from .runtime import Kernel, kernel_of
 from .simd import (
-    BYTES,
     F32,
     I64,
     WIDTH,
-    ZERO,
     const,
     emit_fma,
     emit_load,
@@ -67,14 +65,37 @@ TILE_ROWS = {16: (8, 8, 8), 8: (8, 6, 4), 4: (8, 8, 8)}[WIDTH]
 MAX_ROWS = max(TILE_ROWS)
 
 
-def panel_vectors(columns: int) -> list[int]:
-    """How a matrix of so many columns is cut into panels: vectors (NV) of each, the last the smallest.
+class Panels(NamedTuple):
+    """How a matrix of some columns is cut into panels: ``count`` of them, ``wide`` vectors each but the
+    last, which has ``narrow``, and ``lanes`` floats a vector."""
 
-    Wide panels read A less often. 1 vector: [1]; 4: [2, 2]; 5: [3, 2]; 6: [3, 3]; 7: [3, 3, 1].
+    count: int
+    wide: int
+    narrow: int
+    lanes: int
+
+    @property
+    def nr(self) -> int:
+        """Columns of a full panel."""
+        return self.wide * self.lanes
+
+    @property
+    def columns(self) -> int:
+        """Columns with the padding of the last panel."""
+        return ((self.count - 1) * self.wide + self.narrow) * self.lanes
+
+
+@cache
+def panels(columns: int) -> Panels:
+    """Wide panels read A less often. 1 vector: 1; 4: 2 + 2; 5: 3 + 2; 6: 3 + 3; 7: 3 + 3 + 1.
+
+    Up to half a vector of columns half vectors are used: processors that split the widest vectors in two
+    (Zen 4) run them twice as fast.
     """
-    vectors = -(-columns // WIDTH)
-    nv = 2 if vectors % 2 == 0 and vectors % 3 else 3
-    return [nv] * (vectors // nv) + ([vectors % nv] if vectors % nv else [])
+    lanes = WIDTH // 2 if WIDTH > 4 and columns <= WIDTH // 2 else WIDTH
+    vectors = -(-columns // lanes)
+    wide = 2 if vectors % 2 == 0 and vectors % 3 else min(3, vectors)
+    return Panels(-(-vectors // wide), wide, vectors % wide or wide, lanes)
 
 
 class _Loop:
@@ -127,84 +148,95 @@ def _choose(
     return chosen
 
 
-def _multiply_add(
-    b: ir.IRBuilder, tile: list[ir.Value], rows: list[ir.Value], columns: ir.Value, nv: int
-) -> list[ir.Value]:
-    """One k: tile[i, :] += A[i, k] · B[k, :] with A[i, k] at rows[i], B[k, :] at ``columns``."""
-    vectors = [emit_load(b, b.add(columns, const(BYTES * j))) for j in range(nv)]
-    following = []
-    for i, row in enumerate(rows):
-        a = emit_splat(b, emit_load(b, row, F32))
-        following += [emit_fma(b, a, vectors[j], tile[i * nv + j]) for j in range(nv)]
-    return following
+class _Tile:
+    """MR × NV vectors of ``lanes`` floats: the registers of a micro-kernel and what is done to them."""
+
+    def __init__(self, b: ir.IRBuilder, mr: int, nv: int, lanes: int) -> None:
+        self.b, self.mr, self.nv = b, mr, nv
+        self.vector = ir.VectorType(F32, lanes)
+        self.zero = ir.Constant(self.vector, [0.0] * lanes)
+        self.bytes = 4 * lanes  # of one vector
+
+    def multiply_add(
+        self, sums: list[ir.Value], rows: list[ir.Value], columns: ir.Value
+    ) -> list[ir.Value]:
+        """One k: sums[i, :] += A[i, k] · B[k, :] with A[i, k] at rows[i], B[k, :] at ``columns``."""
+        b, nv = self.b, self.nv
+        vectors = [
+            emit_load(b, b.add(columns, const(self.bytes * j)), self.vector) for j in range(nv)
+        ]
+        following = []
+        for i, row in enumerate(rows):
+            a = emit_splat(b, emit_load(b, row, F32), self.vector)
+            following += [emit_fma(b, a, vectors[j], sums[i * nv + j]) for j in range(nv)]
+        return following
+
+    def read(self, rows: list[ir.Value], mask: ir.Value) -> list[ir.Value]:
+        """The tile at the addresses ``rows``; lanes of the last vector outside the mask are 0."""
+        b, values = self.b, []
+        for row in rows:
+            places = [b.add(row, const(self.bytes * j)) for j in range(self.nv)]
+            values += [emit_load(b, place, self.vector) for place in places[:-1]]
+            values.append(emit_load_masked(b, places[-1], mask))
+        return values
+
+    def write_row(self, values: list[ir.Value], row: ir.Value, mask: ir.Value | None) -> None:
+        """One row; of the last vector only the lanes of the mask, if there is one."""
+        b = self.b
+        for j, value in enumerate(values):
+            place = b.add(row, const(self.bytes * j))
+            if mask is None or j < self.nv - 1:
+                emit_store(b, value, place)
+            else:
+                emit_store_masked(b, value, place, mask)
+
+    def prefetch(self, rows: list[ir.Value]) -> None:
+        """Ask for the cache lines of C before the sums are computed: a fresh output is in no cache,
+        and a store that has to wait for its line would stop the kernel."""
+        for row in rows:
+            for at in range(0, self.bytes * self.nv, 64):
+                emit_prefetch(self.b, self.b.add(row, const(at)))
 
 
-def _read_tile(b: ir.IRBuilder, rows: list[ir.Value], nv: int, mask: ir.Value) -> list[ir.Value]:
-    """The tile at the addresses ``rows``; lanes of the last vector outside the mask are 0."""
-    values = []
-    for row in rows:
-        values += [emit_load(b, b.add(row, const(BYTES * j))) for j in range(nv - 1)]
-        values.append(emit_load_masked(b, b.add(row, const(BYTES * (nv - 1))), mask))
-    return values
-
-
-def _write_row(
-    b: ir.IRBuilder, values: list[ir.Value], row: ir.Value, mask: ir.Value | None
-) -> None:
-    for j, value in enumerate(values):
-        place = b.add(row, const(BYTES * j))
-        if mask is None or j < len(values) - 1:
-            emit_store(b, value, place)
-        else:
-            emit_store_masked(b, value, place, mask)
-
-
-def _prefetch(b: ir.IRBuilder, rows: list[ir.Value], nv: int) -> None:
-    """Ask for the cache lines of C before the sums are computed: a fresh output is in no cache, and a
-    store that has to wait for its line would stop the kernel."""
-    for row in rows:
-        for at in range(0, BYTES * nv, 64):
-            emit_prefetch(b, b.add(row, const(at)))
-
-
-def _rows_intrinsic(mr: int, nv: int) -> Any:
+def _rows_intrinsic(mr: int, nv: int, width: int) -> Any:
     @intrinsic
     def rows_tile(typingctx, a, a_rows, taps, n_taps, run, panel, c, c_rows, lanes, mode, bias):
         def generate(context, b, signature, args):
             a, a_rows, taps, n_taps, run, panel, c, c_rows, lanes, mode, bias = args
-            mask = emit_mask(b, lanes)
+            tile = _Tile(b, mr, nv, width)
+            mask = emit_mask(b, lanes, width)
             a_at = [b.add(a, emit_load(b, b.add(a_rows, const(8 * i)), I64)) for i in range(mr)]
             c_at = [b.add(c, emit_load(b, b.add(c_rows, const(8 * i)), I64)) for i in range(mr)]
+            tile.prefetch(c_at)
 
-            _prefetch(b, c_at, nv)
-
-            def read_bias():
-                return _read_tile(b, [bias], nv, mask) * mr
-
-            start = _choose(b, b.icmp_signed("!=", bias, const(0)), read_bias, [ZERO] * (mr * nv))
+            zeros = [tile.zero] * (mr * nv)
+            has_bias = b.icmp_signed("!=", bias, const(0))
+            start = _choose(b, has_bias, lambda: tile.read([bias], mask) * mr, zeros)
             accumulate = b.icmp_signed("!=", b.and_(mode, const(ACCUMULATE)), const(0))
-            start = _choose(b, accumulate, lambda: _read_tile(b, c_at, nv, mask), start)
+            start = _choose(b, accumulate, lambda: tile.read(c_at, mask), start)
 
             outer = _Loop(b, n_taps, [panel, *start])
             tap = emit_load(b, b.add(taps, b.shl(outer.index, const(3))), I64)
             tapped = [b.add(row, tap) for row in a_at]
             inner = _Loop(b, run, outer.values)
             step = b.shl(inner.index, const(2))
-            sums = _multiply_add(
-                b, inner.values[1:], [b.add(t, step) for t in tapped], inner.values[0], nv
-            )
-            carried = inner.close([b.add(inner.values[0], const(BYTES * nv)), *sums])
+            columns, *sums = inner.values
+            sums = tile.multiply_add(sums, [b.add(t, step) for t in tapped], columns)
+            carried = inner.close([b.add(columns, const(tile.bytes * nv)), *sums])
             sums = outer.close(carried)[1:]
 
             rectify = b.icmp_signed("!=", b.and_(mode, const(RELU)), const(0))
             sums = _choose(
-                b, rectify, lambda: [emit_select_gt(b, ZERO, s, ZERO, s) for s in sums], sums
+                b,
+                rectify,
+                lambda: [emit_select_gt(b, tile.zero, s, tile.zero, s) for s in sums],
+                sums,
             )
-            with b.if_else(b.icmp_signed("==", lanes, const(WIDTH))) as (full, part):
+            with b.if_else(b.icmp_signed("==", lanes, const(width))) as (full, part):
                 for branch, limit in ((full, None), (part, mask)):
                     with branch:
                         for i, row in enumerate(c_at):
-                            _write_row(b, sums[i * nv : i * nv + nv], row, limit)
+                            tile.write_row(sums[i * nv : i * nv + nv], row, limit)
             return context.get_dummy_value()
 
         return types.void(*[types.int64] * 11), generate
@@ -213,67 +245,67 @@ def _rows_intrinsic(mr: int, nv: int) -> Any:
 
 
 @cache
-def rows_kernel(mr: int, nv: int) -> Kernel:
-    """C[i, :] (+)= bias + Σ_t Σ_{k<run} A[a + a_rows[i] + taps[t] + 4k] · B[t·run + k, :], i < mr.
+def rows_kernel(nv: int, lanes: int = WIDTH) -> Kernel:
+    """C[i, :] (+)= bias + Σ_t Σ_{k<run} A[a + a_rows[i] + taps[t] + 4k] · B[t·run + k, :].
 
-    B is packed: NV·WIDTH floats a step, t and k in order, unused lanes zero. C[i] begins at
-    c + c_rows[i]; ``lanes`` (1 … WIDTH) of its last vector exist. ``bias`` is an address or 0.
-    n_taps and run are at least 1. A tile at the edge repeats its last row in both lists: the row is
-    then computed and stored twice, alike.
+    i < MR = TILE_ROWS[nv − 1]. B is packed: nv vectors a step, t and k in order, unused lanes zero.
+    C[i] begins at c + c_rows[i]; the ``lanes`` argument says how many floats of its last vector exist.
+    ``bias`` is an address or 0; n_taps and run are at least 1. A tile at the edge repeats its last row
+    in both lists: the row is then computed and stored twice, alike.
     """
-    tile = _rows_intrinsic(mr, nv)
+    tile = _rows_intrinsic(TILE_ROWS[nv - 1], nv, lanes)
 
     def rows(a, a_rows, taps, n_taps, run, panel, c, c_rows, lanes, mode, bias):
         tile(a, a_rows, taps, n_taps, run, panel, c, c_rows, lanes, mode, bias)
 
-    return kernel_of(rows, f"rows_{mr}x{nv}", False)
+    return kernel_of(rows, f"rows_{nv}x{lanes}", False)
 
 
-def _columns_intrinsic(mr: int, nv: int) -> Any:
+def _columns_intrinsic(groups: int, per: int, nv: int, width: int) -> Any:
     @intrinsic
-    def columns_tile(
-        typingctx, a, k_list, k_count, panel, b_step, c, c_step, rows, lanes, accumulate
-    ):
+    def columns_tile(typingctx, a, group_step, k_list, k_count, panel, b_step, c, c_step, accumulate):
         def generate(context, b, signature, args):
-            a, k_list, k_count, panel, b_step, c, c_step, rows, lanes, accumulate = args
-            mask = emit_mask(b, lanes)
-            loop = _Loop(b, k_count, [panel, *[ZERO] * (mr * nv)])
+            a, group_step, k_list, k_count, panel, b_step, c, c_step, accumulate = args
+            tile = _Tile(b, groups * per, nv, width)
+            loop = _Loop(b, k_count, [panel, *[tile.zero] * (groups * per * nv)])
             at = b.add(a, emit_load(b, b.add(k_list, b.shl(loop.index, const(3))), I64))
-            places = [b.add(at, const(4 * i)) for i in range(mr)]
-            sums = _multiply_add(b, loop.values[1:], places, loop.values[0], nv)
-            sums = loop.close([b.add(loop.values[0], b_step), *sums])[1:]
+            starts = [b.add(at, b.mul(group_step, const(g))) for g in range(groups)]
+            places = [b.add(start, const(4 * i)) for start in starts for i in range(per)]
+            columns, *sums = loop.values
+            sums = tile.multiply_add(sums, places, columns)
+            sums = loop.close([b.add(columns, b_step), *sums])[1:]
             again = b.icmp_signed("!=", accumulate, const(0))
-            for i in range(mr):
-                row = b.add(c, b.mul(c_step, const(i)))
-                values = sums[i * nv : i * nv + nv]
-                with b.if_then(b.icmp_signed(">", rows, const(i))):
+            c_at = [b.add(c, b.mul(c_step, const(i))) for i in range(groups * per)]
+            everything = ir.Constant(ir.VectorType(ir.IntType(1), width), [1] * width)
 
-                    def add_old(row=row, values=values):
-                        old = _read_tile(b, [row], nv, mask)
-                        return [b.fadd(v, o) for v, o in zip(values, old, strict=True)]
+            def add_old():
+                old = tile.read(c_at, everything)
+                return [b.fadd(s, o) for s, o in zip(sums, old, strict=True)]
 
-                    _write_row(b, _choose(b, again, add_old, values), row, mask)
+            totals = _choose(b, again, add_old, sums)
+            for i, row in enumerate(c_at):
+                tile.write_row(totals[i * nv : i * nv + nv], row, None)
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 10), generate
+        return types.void(*[types.int64] * 9), generate
 
     return columns_tile
 
 
 @cache
-def columns_kernel(mr: int, nv: int) -> Kernel:
-    """C[i, :] (+)= Σ_k A[a + k_list[k] + 4i] · B[panel + k·b_step, :] for i < ``rows`` ≤ ``mr``.
+def columns_kernel(groups: int, per: int, nv: int, lanes: int = WIDTH) -> Kernel:
+    """C[g·per + i, :] (+)= Σ_k A[a + g·group_step + k_list[k] + 4i] · B[panel + k·b_step, :].
 
-    All ``mr`` floats at each step and NV·WIDTH floats of each row of B are read, so both must
-    exist; only ``rows`` rows of C, c_step bytes apart, and ``lanes`` lanes of the last vector are
-    written. k_count is at least 1.
+    ``groups`` times ``per`` rows, contiguous floats within a group: channels under neighbouring taps. All
+    of them are read at each step, and nv whole vectors of each row of B and C, whose rows are c_step
+    bytes apart: both must have them. k_count is at least 1.
     """
-    tile = _columns_intrinsic(mr, nv)
+    tile = _columns_intrinsic(groups, per, nv, lanes)
 
-    def columns(a, k_list, k_count, panel, b_step, c, c_step, rows, lanes, accumulate):
-        tile(a, k_list, k_count, panel, b_step, c, c_step, rows, lanes, accumulate)
+    def columns(a, group_step, k_list, k_count, panel, b_step, c, c_step, accumulate):
+        tile(a, group_step, k_list, k_count, panel, b_step, c, c_step, accumulate)
 
-    return kernel_of(columns, f"columns_{mr}x{nv}", False)
+    return kernel_of(columns, f"columns_{groups}x{per}x{nv}x{lanes}", False)
 
 
 def _caller(count: int) -> Any:
@@ -295,7 +327,7 @@ def call_rows(typingctx, entry, a, a_rows, taps, n_taps, run, panel, c, c_rows, 
 
 @intrinsic
 def call_columns(
-    typingctx, entry, a, k_list, k_count, panel, b_step, c, c_step, rows, lanes, accumulate
+    typingctx, entry, a, group_step, k_list, k_count, panel, b_step, c, c_step, accumulate
 ):
     """Inside a kernel: run the ``columns_kernel`` whose ``load()`` is ``entry``."""
-    return _caller(10)
+    return _caller(9)

@@ -54,11 +54,10 @@ WIDTH = _register_lanes()
 BYTES = 4 * WIDTH  # of one vector
 
 F32 = ir.FloatType()
-I1, I8, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 32, 64))
+I8, I32, I64 = (ir.IntType(bits) for bits in (8, 32, 64))
 VECTOR = ir.VectorType(F32, WIDTH)
 VECTOR_I32 = ir.VectorType(I32, WIDTH)
-MASK = ir.VectorType(I1, WIDTH)
-ZERO = ir.Constant(VECTOR, [0.0] * WIDTH)
+MASK = ir.VectorType(ir.IntType(1), WIDTH)
 
 
 class VectorType(types.Type):
@@ -105,29 +104,34 @@ def emit_store(b: ir.IRBuilder, value: ir.Value, address: ir.Value) -> None:
 
 
 def emit_fma(b: ir.IRBuilder, x: ir.Value, y: ir.Value, z: ir.Value) -> ir.Value:
-    kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
-    fma = cgutils.get_or_insert_function(b.module, kind, f"llvm.fma.v{WIDTH}f32")
-    return b.call(fma, [x, y, z])
+    kind = ir.FunctionType(x.type, [x.type] * 3)
+    name = f"llvm.fma.v{x.type.count}f32"
+    return b.call(cgutils.get_or_insert_function(b.module, kind, name), [x, y, z])
 
 
-def emit_mask(b: ir.IRBuilder, lanes: ir.Value) -> ir.Value:
-    """True in the first ``lanes`` lanes."""
-    positions = ir.Constant(VECTOR_I32, list(range(WIDTH)))
-    return b.icmp_signed("<", positions, emit_splat(b, b.trunc(lanes, I32), VECTOR_I32))
+def emit_mask(b: ir.IRBuilder, lanes: ir.Value, count: int = WIDTH) -> ir.Value:
+    """``count`` booleans, true in the first ``lanes``."""
+    kind = ir.VectorType(I32, count)
+    positions = ir.Constant(kind, list(range(count)))
+    return b.icmp_signed("<", positions, emit_splat(b, b.trunc(lanes, I32), kind))
 
 
 def emit_load_masked(b: ir.IRBuilder, address: ir.Value, mask: ir.Value) -> ir.Value:
     """Lanes where the mask is false are 0 and their memory is not touched."""
-    pointer = VECTOR.as_pointer()
-    kind = ir.FunctionType(VECTOR, [pointer, I32, MASK, VECTOR])
-    load = cgutils.get_or_insert_function(b.module, kind, f"llvm.masked.load.v{WIDTH}f32.p0")
-    return b.call(load, [b.inttoptr(address, pointer), ir.Constant(I32, 4), mask, ZERO])
+    vector = ir.VectorType(F32, mask.type.count)
+    pointer = vector.as_pointer()
+    kind = ir.FunctionType(vector, [pointer, I32, mask.type, vector])
+    name = f"llvm.masked.load.v{vector.count}f32.p0"
+    load = cgutils.get_or_insert_function(b.module, kind, name)
+    zero = ir.Constant(vector, [0.0] * vector.count)
+    return b.call(load, [b.inttoptr(address, pointer), ir.Constant(I32, 4), mask, zero])
 
 
 def emit_store_masked(b: ir.IRBuilder, v: ir.Value, address: ir.Value, mask: ir.Value) -> None:
-    pointer = VECTOR.as_pointer()
-    kind = ir.FunctionType(ir.VoidType(), [VECTOR, pointer, I32, MASK])
-    store = cgutils.get_or_insert_function(b.module, kind, f"llvm.masked.store.v{WIDTH}f32.p0")
+    pointer = v.type.as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [v.type, pointer, I32, mask.type])
+    name = f"llvm.masked.store.v{v.type.count}f32.p0"
+    store = cgutils.get_or_insert_function(b.module, kind, name)
     b.call(store, [v, b.inttoptr(address, pointer), ir.Constant(I32, 4), mask])
 
 

@@ -31,8 +31,9 @@ from .microkernel import (
     MAX_ROWS,
     RELU,
     TILE_ROWS,
+    Panels,
     call_rows,
-    panel_vectors,
+    panels,
     rows_kernel,
 )
 from .runtime import address, device, kernel, max_workers
@@ -72,7 +73,7 @@ class Plan(NamedTuple):
     v_step: int
     m_step: int
     u_step: int
-    vectors: list[int]
+    panels: Panels
     keep: list[np.ndarray]
 
 
@@ -88,7 +89,7 @@ def make_plan(problem: Problem, m: int, gradient: bool = False) -> Plan:
     entries = (m + 2) ** 2
     high, wide = -(-p // m), -(-q // m)
     tiles = n * high * wide
-    cp, op, vectors = padded(c), padded(o), panel_vectors(o)
+    cp, op, cut = padded(c), padded(o), panels(padded(o))
     tile_bytes = entries * 4 * (cp + op)
     staged = entries * cp * op * 4 > (STAGED_SUMS if gradient else STAGED_WEIGHTS)
     if staged:
@@ -103,9 +104,9 @@ def make_plan(problem: Problem, m: int, gradient: bool = False) -> Plan:
     c_rows = np.arange(block + MAX_ROWS, dtype=np.int64) * 4 * op
     taps = np.zeros(1, np.int64)
     table = (tiles, high, wide, h, w, s_n, s_h, s_w, c, cp, *pad, p, q, o, op, o_n, o_h, o_w, block, v_step,
-             m_step, vectors[0] * WIDTH, TILE_ROWS[vectors[0] - 1], TILE_ROWS[vectors[-1] - 1],
+             m_step, cut.nr, TILE_ROWS[cut.wide - 1], TILE_ROWS[cut.narrow - 1],
              u_step, address(a_rows), address(c_rows), address(taps))  # fmt: skip
-    return Plan(np.array(table, np.int64), tiles, block, staged, v_step, m_step, u_step, vectors,
+    return Plan(np.array(table, np.int64), tiles, block, staged, v_step, m_step, u_step, cut,
                 [a_rows, c_rows, taps])  # fmt: skip
 
 
@@ -274,7 +275,7 @@ def transform_weights(
     per_worker = ((m + 2) ** 2 + 9) * BYTES
     scratch = _scratch(per_worker)
     chunks = -(-k // WEIGHT_ROWS) * (padded(n) // WIDTH)
-    KERNELS[m].weights(chunks, start, *strides, k, n, plan.vectors[0] * WIDTH, address(u), plan.u_step,
+    KERNELS[m].weights(chunks, start, *strides, k, n, plan.panels.nr, address(u), plan.u_step,
                   address(scratch), per_worker)  # fmt: skip
     return u
 
@@ -284,8 +285,7 @@ def _run(
 ) -> None:
     run = KERNELS[m]
     entries, table = (m + 2) ** 2, address(plan.table)
-    vectors = plan.vectors
-    micro = [rows_kernel(TILE_ROWS[v - 1], v).load() for v in (vectors[0], vectors[-1])]
+    micro = [rows_kernel(nv).load() for nv in (plan.panels.wide, plan.panels.narrow)]
     local = entries * (BYTES + 4 * max(padded(problem.c), padded(problem.o)))
     at_bias = 0 if bias is None else address(bias)
     if not plan.staged:

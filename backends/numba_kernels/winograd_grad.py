@@ -41,8 +41,8 @@ def entry_sums(plan, count, v, d, sums, k_list, first, wide, narrow, accumulate)
     (nr,) = unpack(plan + 8 * 22, 1)
     for o in range(0, op, nr):
         for at in range(first[0], first[1], MR):
-            call_columns(wide if op - o >= nr else narrow, v + 4 * at, k_list, count, d + 4 * o, 4 * op,
-                         sums + 4 * (at * op + o), 4 * op, MR, WIDTH, accumulate)  # fmt: skip
+            call_columns(wide if op - o >= nr else narrow, v + 4 * at, 0, k_list, count, d + 4 * o, 4 * op,
+                         sums + 4 * (at * op + o), 4 * op, accumulate)  # fmt: skip
 
 
 @kernel
@@ -161,7 +161,7 @@ def conv_weight_grad(x: Any, gy: Any, shape: Shape, window: Window, groups: int,
     )
     sums = empty((splits * entries * s_step // 4,), np.float32)
     local = entries * (BYTES + 4 * max(cp, op)) + 2 * entries * BYTES
-    micro = [columns_kernel(MR, v).load() for v in (plan.vectors[0], plan.vectors[-1])]
+    micro = [columns_kernel(1, MR, nv).load() for nv in (plan.panels.wide, plan.panels.narrow)]
     if plan.staged:
         _staged_sums(plan, x, gy, sums, s_step, local, m, micro)
     else:

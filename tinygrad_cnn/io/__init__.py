@@ -1,4 +1,4 @@
-"""Files: checkpoints of whole training runs in the safetensors format."""
+"""Files: checkpoints in the safetensors format, and the weights that other programs wrote."""
 
 from .checkpoint import load, save, write_atomically
 

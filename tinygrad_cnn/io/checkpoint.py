@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..tensor import BackendLike, Tensor, tensor
+from .formats import foreign_reader
 
 _KEY = "tinygrad_cnn"  # the metadata entry with the structure
 _PLAIN = (str, int, float, bool, type(None))
@@ -35,20 +36,29 @@ def save(obj: Any, path: str | os.PathLike[str]) -> None:
 
 
 def load(path: str | os.PathLike[str], backend: BackendLike = None) -> Any:
-    """What ``save`` wrote; for safetensors files of others a flat dict of tensors.
+    """What ``save`` wrote, or the tensors and plain values in a file of another program.
 
-    Raises FileNotFoundError, and ValueError for a file that is damaged or of another format.
+    The format shows in the content: safetensors (a flat dict of tensors), NumPy's ``.npz`` and
+    ``.npy``, and what PyTorch's ``torch.save`` wrote, in either of its formats. No file can make
+    anything run. Raises FileNotFoundError, and ValueError for a file that is damaged, of another
+    format, or holds more than tensors and plain values.
     """
     from safetensors import SafetensorError, safe_open
 
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file")
+    reader = foreign_reader(Path(path))
+    if reader is not None:
+        return reader(Path(path), backend)
     try:
         with safe_open(os.fspath(path), framework="numpy") as file:
             structure = (file.metadata() or {}).get(_KEY)
             found = {name: tensor(file.get_tensor(name), backend=backend) for name in file.keys()}
     except SafetensorError as error:
-        raise ValueError(f"{path}: not a complete safetensors file: {error}") from error
+        raise ValueError(
+            f"{path}: not a complete safetensors file: {error}; other known formats are .npz, "
+            ".npy and PyTorch's"
+        ) from error
     if structure is None:
         return found
     try:

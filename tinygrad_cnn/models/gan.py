@@ -1,5 +1,5 @@
-"""The original GAN's two networks: dense layers (Goodfellow and others: Generative adversarial nets,
-2014).
+"""The two networks of the original GAN: dense layers (Goodfellow and others: Generative
+adversarial nets, 2014).
 """
 
 from __future__ import annotations

@@ -21,7 +21,9 @@ class GoogLeNetOutputs(NamedTuple):
 class _Conv(nn.Module):
     """max(conv(x) + b, 0); keys ``conv.*``."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, **options: Any):
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, **options: Any
+    ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, **options)
 
@@ -29,8 +31,10 @@ class _Conv(nn.Module):
         return self.conv(x).relu()  # type: ignore[no-any-return]
 
 
-def _unit(batch_norm: bool, *sizes: int, **options: Any) -> nn.Module:
-    return ConvBNReLU(*sizes, **options) if batch_norm else _Conv(*sizes, **options)
+def _unit(
+    batch_norm: bool, inputs: int, outputs: int, kernel_size: int, **options: Any
+) -> nn.Module:
+    return (ConvBNReLU if batch_norm else _Conv)(inputs, outputs, kernel_size, **options)
 
 
 class Inception(nn.Module):
@@ -135,7 +139,7 @@ def googlenet(
     """GoogLeNet for 224 × 224 images: 6,998,552 parameters without the auxiliary heads.
 
     In training the result is (logits, aux_logits2, aux_logits1), else the logits. The paper adds
-    the heads' losses with weight 0.3. ``batch_norm=True`` is the network as torchvision has it: keys
-    and weights of torchvision fit it.
+    the heads' losses with weight 0.3. ``batch_norm=True`` is the network as torchvision has it,
+    whose weights then fit.
     """
     return GoogLeNet(num_classes, aux_logits, batch_norm)

@@ -319,10 +319,15 @@ class Module:
         The parameters keep their dtype and backend. Values are tensors, NumPy arrays or anything
         NumPy can read. All keys and shapes are checked first: raises RuntimeError listing every
         difference, and then nothing has been loaded. With ``strict=False`` missing and unexpected
-        keys are returned instead; shapes must still agree.
+        keys are returned instead; shapes must still agree. The counters ``num_batches_tracked``
+        may be missing, as they are in files from before PyTorch 0.4.1, and then keep their values.
         """
         own = self._state()
-        missing = [name for name in own if name not in state_dict]
+        missing = [
+            name
+            for name in own
+            if name not in state_dict and name.rpartition(".")[2] != "num_batches_tracked"
+        ]
         unexpected = [name for name in state_dict if name not in own]
         problems = []
         if strict and missing:

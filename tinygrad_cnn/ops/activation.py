@@ -49,11 +49,14 @@ class LeakyRelu(Op):
         self.slope = slope
 
     def forward(self, kernels: Backend, x: Array) -> Array:
-        return kernels.where(kernels.greater(x, 0), x, kernels.multiply(x, self.slope))
+        return kernels.leaky_relu(x, self.slope)
 
     def backward(self, grad: Tensor, out: None) -> Tensor:
         (x,) = self.inputs
         return where(x > 0, grad, grad * self.slope)
+
+    def fused_backward(self, kernels: Backend, grad: Array, out: None, x: Array) -> Array:
+        return kernels.leaky_relu_grad(grad, x, self.slope)
 
 
 class Elu(Op):

@@ -232,7 +232,7 @@ class Where(Op):
     saves_inputs, broadcasts = False, True
 
     def __init__(self, condition: Tensor) -> None:
-        self.condition = condition
+        self.condition, self.constants = condition, (condition,)
 
     def forward(self, kernels: Backend, a: Array, b: Array) -> Array:
         return kernels.where(self.condition.array, a, b)

@@ -52,7 +52,7 @@ class Gather(Op):
     saves_inputs = False
 
     def __init__(self, axis: int, index: Tensor) -> None:
-        self.axis, self.index = axis, index
+        self.axis, self.index, self.constants = axis, index, (index,)
 
     def forward(self, kernels: Backend, x: Array) -> Array:
         return kernels.take_along_axis(x, self.index.array, self.axis)
@@ -69,7 +69,7 @@ class ScatterAdd(Op):
     saves_inputs = False
 
     def __init__(self, axis: int, index: Tensor, shape: Shape) -> None:
-        self.axis, self.index, self.shape = axis, index, shape
+        self.axis, self.index, self.shape, self.constants = axis, index, shape, (index,)
 
     def forward(self, kernels: Backend, x: Array) -> Array:
         return kernels.add_along_axis(self.shape, self.index.array, x, self.axis)

@@ -430,11 +430,9 @@ def _index_item(x: Tensor, item: Any) -> Any:
     if isinstance(item, int | np.integer) and not isinstance(item, bool):
         return int(item)
     if isinstance(item, Tensor):
-        array = (
-            item.array
-            if item.backend is x.backend
-            else x.backend.asarray(item.backend.to_numpy(item.array))
-        )
+        array = item.array
+        if item.backend is not x.backend or x.requires_grad:  # backward needs the index of today
+            array = x.backend.asarray(item.backend.to_numpy(array))
     else:
         try:
             array = np.asarray(item)
