@@ -55,6 +55,8 @@ FORMULAS: dict[str, str | tuple[str, str]] = {
     "logical_xor": "!a != !b",
     "relu_grad": "b > 0 ? a : 0",
     "add_relu": "a + b < 0 ? 0 : a + b",
+    "leaky": "a > 0 ? a : b * a",
+    "leaky_slope": "a > 0 ? 1 : b",
 }
 UNARY = tuple(FORMULAS)[: tuple(FORMULAS).index("add")]
 BINARY = tuple(FORMULAS)[len(UNARY) :]
@@ -65,6 +67,8 @@ LIKE = {
     "relu": "negative",
     "relu_grad": "multiply",
     "add_relu": "add",
+    "leaky": "multiply",
+    "leaky_slope": "multiply",
 }
 DIMENSIONS = 6
 
@@ -217,6 +221,13 @@ class Elementwise(Host):
     def _copy(self, out: Array, a: Array) -> None:
         if out.size:
             self._run_map("copy", a.dtype, out.dtype, a, None, out)
+
+    def leaky_relu(self, x: Array, slope: float) -> Array:
+        return self._binary("leaky", x, slope)
+
+    def leaky_relu_grad(self, g: Array, x: Array, slope: float) -> Array:
+        factor = self._binary("leaky_slope", x, slope)
+        return self._binary("multiply", g, factor, out=factor)
 
     def where(self, condition: Array, a: Any, b: Any) -> Array:
         types = [v.dtype if hasattr(v, "dtype") else v for v in (a, b)]
