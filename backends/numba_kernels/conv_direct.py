@@ -21,14 +21,13 @@ import numpy as np
 from tinygrad_cnn.geometry import Shape, Window
 
 from .conv_plan import Plan, Source, correlation_plan, weight_plan
-from .layout import add_floats, channels_last, copy_padded, copy_window, pack_panels
+from .layout import add_floats, channels_last, pack_panels
 from .memory import empty
 from .microkernel import (
     ACCUMULATE,
     MAX_ROWS,
     RELU,
-    call_columns,
-    call_rows,
+    call,
     panels,
     rows_kernel,
 )
@@ -54,7 +53,7 @@ def pixels_times_panel(
     """All pixels of a chunk times one panel of weights."""
     whole = pixels // mr * mr
     for m in range(0, whole, mr):
-        call_rows(
+        call(
             entry,
             base,
             a_rows + 8 * m,
@@ -71,28 +70,28 @@ def pixels_times_panel(
     if whole < pixels:
         _tail(a_rows, tail, whole, pixels - whole, mr)
         _tail(c_rows, tail + 8 * mr, whole, pixels - whole, mr)
-        call_rows(
+        call(
             entry, base, tail, taps, n_taps, run, panel, out, tail + 8 * mr, lanes, mode, bias
         )
 
 
-@device
+@kernel
 def convolve_chunk(plan, jobs, chunk, x, target, packed, bias, mode, tail, wide, narrow):
     """One chunk of a convolution or input gradient by ``conv_plan.Plan`` (its table and jobs).
 
-    ``target`` is where the output of the chunk begins, ``tail`` the worker's scratch memory, ``wide``
+    Called by the kernels that say where the chunk's output goes: ``target`` is where it begins, ``tail`` the worker's scratch memory, ``wide``
     and ``narrow`` are the micro-kernels of the full panels and of the last one.
     """
     (n, images, bands, band, copies, s_n, s_h, s_w, s_c, h, w, channels, row, row_step, rows, column,
      columns, pitch, groups, c_group, o_group, nr, o_n, o_band, n_jobs, mr_wide, mr_narrow,
-     padded, vector) = unpack(plan, 29)  # fmt: skip
+     padded, vector, copier) = unpack(plan, 30)  # fmt: skip
     first, at_band = chunk // bands * images, chunk % bands
     count = min(images, n - first)
     base = x + first * s_n + at_band * row_step * s_h
     if copies:
         base = tail + SCRATCH_HEAD
         for i in range(count):
-            copy_window(base + i * rows * columns * pitch, pitch, rows, columns, x + (first + i) * s_n,
+            call(copier, base + i * rows * columns * pitch, pitch, rows, columns, x + (first + i) * s_n,
                         s_h, s_w, s_c, h, w, channels, row + at_band * row_step, column)  # fmt: skip
     for job in range(n_jobs):
         a_rows, c_rows, height, width, taps, n_taps, run, offset = unpack(jobs + 64 * job, 8)
@@ -124,14 +123,14 @@ def convolve_chunk(plan, jobs, chunk, x, target, packed, bias, mode, tail, wide,
 
 @kernel
 def correlate(
-    chunk, worker, plan, jobs, x, out, packed, bias, mode, scratch, scratch_bytes, wide, narrow
+    chunk, worker, body, plan, jobs, x, out, packed, bias, mode, scratch, scratch_bytes, wide, narrow
 ):
     """One chunk of a convolution or input gradient, into its place in ``out``."""
     n, images, bands = unpack(plan, 3)
     o_n, o_band = unpack(plan + 8 * 22, 2)
     target = out + chunk // bands * images * o_n + chunk % bands * o_band
-    convolve_chunk(plan, jobs, chunk, x, target, packed, bias, mode,
-                   scratch + worker * scratch_bytes, wide, narrow)  # fmt: skip
+    call(body, plan, jobs, chunk, x, target, packed, bias, mode,
+         scratch + worker * scratch_bytes, wide, narrow)  # fmt: skip
 
 
 def pack(plan: Plan, w: Any, columns: int, n_step: int, group_step: int, groups: int) -> Any:
@@ -154,7 +153,7 @@ def entries(columns: int) -> tuple[int, int]:
 
 def _run(plan: Plan, x: Any, out: Any, packed: Any, columns: int, bias: Any, mode: int) -> None:
     scratch = empty((plan.scratch_bytes * max_workers() // 4 + 16,), np.float32)
-    correlate(plan.chunks, address(plan.table), address(plan.jobs), address(x), address(out),
+    correlate(plan.chunks, convolve_chunk.load(), address(plan.table), address(plan.jobs), address(x), address(out),
               address(packed), 0 if bias is None else address(bias), mode, address(scratch),
               plan.scratch_bytes, *entries(columns))  # fmt: skip
 
@@ -210,7 +209,7 @@ def _panel_times_runs(
     for t in range(0, n_taps, taps_together):
         start, to = base + load_i64(taps + 8 * t), target + t * run_rows * nr * 4
         for r in range(0, run, mr):
-            call_columns(entry, start + 4 * r, tap_step, pixels, count, panel, 4 * nr, to + 4 * nr * r,
+            call(entry, start + 4 * r, tap_step, pixels, count, panel, 4 * nr, to + 4 * nr * r,
                          4 * nr, accumulate)  # fmt: skip
 
 
@@ -224,7 +223,7 @@ def weight_partials(chunk, worker, plan, x, gy, partials, scratch, scratch_bytes
     (n, images, bands, band, s_n, s_h, s_w, s_c, h, w, channels, row, row_step, rows, column, columns,
      pitch, height, width, g_n, g_o, g_p, g_q, c_group, o_group, padded, nr, per_group, panels, units,
      splits, shares, pixels, taps, n_taps, run, run_rows, tap_step, partial_bytes, panel_bytes,
-     together_wide, mr_wide, together_narrow, mr_narrow) = unpack(plan, 44)  # fmt: skip
+     together_wide, mr_wide, together_narrow, mr_narrow, copier) = unpack(plan, 45)  # fmt: skip
     split, share = chunk // shares, chunk % shares
     panel = scratch + worker * scratch_bytes
     base = panel + panel_bytes
@@ -234,17 +233,15 @@ def weight_partials(chunk, worker, plan, x, gy, partials, scratch, scratch_bytes
         first, at_band = unit // bands * images, unit % bands
         count, high = min(images, n - first), min(band, height - at_band * band)
         for i in range(count):
-            copy_window(base + i * image_bytes, pitch, rows, columns, x + (first + i) * s_n, s_h, s_w,
+            call(copier, base + i * image_bytes, pitch, rows, columns, x + (first + i) * s_n, s_h, s_w,
                         s_c, h, w, channels, row + at_band * row_step, column)  # fmt: skip
         for index in range(panels * share // shares, panels * (share + 1) // shares):
             group, o = index // per_group, index % per_group * nr
             vectors = min(nr, padded - o)
             for i in range(count):
-                for p in range(high):
-                    at = gy + (first + i) * g_n + (at_band * band + p) * g_p
-                    copy_padded(panel + (i * high + p) * width * vectors * 4, 4 * vectors,
-                                at + (group * o_group + o) * g_o, g_q, g_o, width,
-                                min(vectors, o_group - o))  # fmt: skip
+                at = gy + (first + i) * g_n + at_band * band * g_p + (group * o_group + o) * g_o
+                call(copier, panel + i * high * width * vectors * 4, 4 * vectors, high, width, at, g_p, g_q,
+                     g_o, high, width, min(vectors, o_group - o), 0, 0)  # fmt: skip
             matrix = partials + split * partial_bytes
             matrix += (group * padded + o) * n_taps * run_rows * 4
             full = vectors == nr

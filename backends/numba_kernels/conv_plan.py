@@ -27,6 +27,7 @@ import numpy as np
 
 from tinygrad_cnn.geometry import Shape, Window
 
+from .layout import copy_window
 from .microkernel import MAX_ROWS, TILE_ROWS, columns_kernel, panels
 from .runtime import address
 from .simd import WIDTH
@@ -205,7 +206,7 @@ def correlation_plan(
     table = (n, images, bands, band, int(copies), s_n, s_h, s_w, s_c, h, w, channels,
              row_lo, band * in_step, scratch_rows, col_lo, columns, pitch,
              groups, c_group, o_group, cut.nr, o_n, out_band, len(jobs), TILE_ROWS[cut.wide - 1],
-             TILE_ROWS[cut.narrow - 1], cut.columns, cut.lanes)  # fmt: skip
+             TILE_ROWS[cut.narrow - 1], cut.columns, cut.lanes, copy_window.load())  # fmt: skip
     covered = [sum(p.count for p in phases) for phases in per_axis]
     scratch = 2 * MAX_ROWS * 8 + (images * scratch_rows * row_pitch if copies else 0)
     return Plan(
@@ -301,7 +302,7 @@ def weight_plan(
              scratch_rows, col_lo, columns, pitch, rows.count, cols.count, *gradient.strides,
              c_group, o_group, cut.columns, cut.nr, cut.count, count, units, splits, shares,
              address(pixels), address(taps), len(taps), run, run_rows, steps[0] if even else 0,
-             partial_bytes, panel_bytes, *tiles[0], *tiles[1])  # fmt: skip
+             partial_bytes, panel_bytes, *tiles[0], *tiles[1], copy_window.load())  # fmt: skip
     return WeightPlan(
         chunks=splits * shares,
         table=np.array(table, np.int64),

@@ -17,6 +17,7 @@ from .conv_direct import convolve_chunk, entries, pack
 from .conv_plan import Source, correlation_plan
 from .layout import channels_last
 from .memory import empty
+from .microkernel import call
 from .runtime import address, device, kernel, max_workers, u8
 from .simd import (
     BYTES,
@@ -63,14 +64,14 @@ def _pool_pixel(source, row, pixel, channels, target, winners, spare):
 
 @kernel
 def pooled(
-    chunk, worker, plan, jobs, x, out, winners, packed, bias, height, width, channels, scratch,
+    chunk, worker, body, plan, jobs, x, out, winners, packed, bias, height, width, channels, scratch,
     scratch_bytes, conv_bytes, wide, narrow,
 ):  # fmt: skip
     """Convolve a chunk into scratch memory, then pool it into ``out`` and ``winners``."""
     n, images, bands, band = unpack(plan, 4)
     tail = scratch + worker * scratch_bytes
     local = tail + conv_bytes
-    convolve_chunk(plan, jobs, chunk, x, local, packed, bias, 0, tail, wide, narrow)
+    call(body, plan, jobs, chunk, x, local, packed, bias, 0, tail, wide, narrow)
     first, at_band = chunk // bands * images, chunk % bands
     pixel = 4 * channels
     row = width * pixel
@@ -102,7 +103,7 @@ def conv_relu_pool(x: Any, w: Any, bias: Any, window: Window, groups: int) -> tu
     rows = images * height if images > 1 else band
     scratch_bytes = -(-(plan.scratch_bytes + rows * width * pixel + BYTES) // 64) * 64
     scratch = empty((scratch_bytes * max_workers() // 4,), np.float32)
-    pooled(plan.chunks, address(plan.table), address(plan.jobs), address(x), address(y),
+    pooled(plan.chunks, convolve_chunk.load(), address(plan.table), address(plan.jobs), address(x), address(y),
            address(winners), address(packed), 0 if bias is None else address(bias), height, width, o,
             address(scratch), scratch_bytes, plan.scratch_bytes,
            *entries(columns))  # fmt: skip

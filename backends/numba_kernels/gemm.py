@@ -29,7 +29,7 @@ from .microkernel import (
     MAX_ROWS,
     RELU,
     TILE_ROWS,
-    call_rows,
+    call,
     panels,
     rows_kernel,
 )
@@ -96,7 +96,7 @@ def multiply(
             for m in range(0, rows, mr):
                 if m == 0 or m + mr > rows:
                     _row_lists(lists, mr, rows - m, pitch, c_m)
-                call_rows(wide if width == nr else narrow, base + m * pitch, lists,
+                call(wide if width == nr else narrow, base + m * pitch, lists,
                           lists + 32 * MAX_ROWS - 8, 1, run, matrix, out + m * c_m + 4 * n,
                           lists + 8 * mr, lanes, flags, bias + 4 * n if bias and k == 0 else 0)  # fmt: skip
 

@@ -101,11 +101,12 @@ def copy_padded(target, pitch, source, s_r, s_c, rows, columns):
             zero_floats(target + r * pitch + 4 * columns, rest)
 
 
-@device
+@kernel
 def copy_window(target, pitch, rows, columns, source, s_h, s_w, s_c, h, w, channels, row, column):
     """target[r, q, :] = source[row + r, column + q, :] for r < rows, q < columns; 0 outside h × w.
 
-    ``target`` has pixels of ``pitch`` bytes; ``row`` and ``column`` may be negative (padding).
+    ``target`` has pixels of ``pitch`` bytes, those beyond the channels become 0; ``row`` and ``column``
+    may be negative (padding). Other kernels reach it by ``call``, through an address in their plan.
     """
     first = min(max(-column, 0), columns)
     last = max(first, min(columns, w - column))

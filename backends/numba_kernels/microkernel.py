@@ -25,8 +25,8 @@ that one kernel serves every stride, dilation, padding and image border:
 
 LLVM IR is generated rather than written in Numba because Numba has no way to say "these 16
 variables stay in registers". One pair (MR, NV) is one small compilation (0.1 s), done when it is
-first needed and kept on disk. Drivers call micro-kernels through their address (``call_rows``,
-``call_columns``), so a driver is compiled once for all tiles.
+first needed and kept on disk. Drivers call micro-kernels through their address (``call``), so a
+driver is compiled once for all tiles.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .runtime import Kernel, kernel_of
@@ -308,26 +309,17 @@ def columns_kernel(groups: int, per: int, nv: int, lanes: int = WIDTH) -> Kernel
     return kernel_of(columns, f"columns_{groups}x{per}x{nv}x{lanes}", False)
 
 
-def _caller(count: int) -> Any:
-    """An intrinsic that calls a C function of ``count`` integers at an address."""
+@intrinsic
+def call(typingctx, entry, *arguments):
+    """Inside a kernel: call the kernel whose ``load()`` is ``entry``. Unlike a direct call this does not
+    compile the other kernel's code into the caller once more."""
 
     def generate(context, b, signature, args):
-        form = ir.FunctionType(ir.IntType(8).as_pointer(), [I64] * count)
-        b.call(b.inttoptr(args[0], form.as_pointer()), args[1:])
+        entry, given = args
+        values = cgutils.unpack_tuple(b, given)
+        form = ir.FunctionType(ir.IntType(8).as_pointer(), [I64] * len(values))
+        b.call(b.inttoptr(entry, form.as_pointer()), values)
         return context.get_dummy_value()
 
-    return types.void(*[types.int64] * (count + 1)), generate
-
-
-@intrinsic
-def call_rows(typingctx, entry, a, a_rows, taps, n_taps, run, panel, c, c_rows, lanes, mode, bias):
-    """Inside a kernel: run the ``rows_kernel`` whose ``load()`` is ``entry``."""
-    return _caller(11)
-
-
-@intrinsic
-def call_columns(
-    typingctx, entry, a, group_step, k_list, k_count, panel, b_step, c, c_step, accumulate
-):
-    """Inside a kernel: run the ``columns_kernel`` whose ``load()`` is ``entry``."""
-    return _caller(9)
+    count = len(arguments[0]) if len(arguments) == 1 else len(arguments)
+    return types.void(types.int64, types.StarArgUniTuple(types.int64, count)), generate

@@ -32,7 +32,7 @@ from .microkernel import (
     RELU,
     TILE_ROWS,
     Panels,
-    call_rows,
+    call,
     panels,
     rows_kernel,
 )
@@ -105,7 +105,7 @@ def make_plan(problem: Problem, m: int, gradient: bool = False) -> Plan:
     taps = np.zeros(1, np.int64)
     table = (tiles, high, wide, h, w, s_n, s_h, s_w, c, cp, *pad, p, q, o, op, o_n, o_h, o_w, block, v_step,
              m_step, cut.nr, TILE_ROWS[cut.wide - 1], TILE_ROWS[cut.narrow - 1],
-             u_step, address(a_rows), address(c_rows), address(taps))  # fmt: skip
+             u_step, address(a_rows), address(c_rows), address(taps), copy_window.load())  # fmt: skip
     return Plan(np.array(table, np.int64), tiles, block, staged, v_step, m_step, u_step, cut,
                 [a_rows, c_rows, taps])  # fmt: skip
 
@@ -121,7 +121,7 @@ def products(plan, first, count, v, mm, u, wide, narrow):
         mr = mr_wide if width == nr else mr_narrow
         entry = wide if width == nr else narrow
         for t in range(first, first + count, mr):
-            call_rows(entry, v, a_rows + 8 * t, taps, 1, c, u + o * c * 4, mm + 4 * o, c_rows + 8 * t,
+            call(entry, v, a_rows + 8 * t, taps, 1, c, u + o * c * 4, mm + 4 * o, c_rows + 8 * t,
                       WIDTH, 0, 0)  # fmt: skip
 
 
@@ -153,7 +153,8 @@ def _kernels(F):
         if inside and c == cp:
             input_tile(source + row * s_h + column * s_w, s_h, s_w, cp, work, target, step)
         else:
-            copy_window(local, 4 * cp, size, size, source, s_h, s_w, 4, h, w, c, row, column)
+            (copier,) = unpack(plan + 8 * 29, 1)
+            call(copier, local, 4 * cp, size, size, source, s_h, s_w, 4, h, w, c, row, column)
             input_tile(local, size * 4 * cp, 4 * cp, cp, work, target, step)
 
     @device

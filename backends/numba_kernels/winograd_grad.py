@@ -18,9 +18,9 @@ import numpy as np
 
 from tinygrad_cnn.geometry import Shape, Window
 
-from .layout import copy_window, to_channels_last
+from .layout import to_channels_last
 from .memory import empty
-from .microkernel import call_columns, columns_kernel
+from .microkernel import call, columns_kernel
 from .runtime import address, device, kernel, max_workers
 from .simd import BYTES, WIDTH, load, load_f32, store, store_f32, unpack
 from .winograd import GROUP, KERNELS, Problem, make_plan, padded
@@ -41,7 +41,7 @@ def entry_sums(plan, count, v, d, sums, k_list, first, wide, narrow, accumulate)
     (nr,) = unpack(plan + 8 * 22, 1)
     for o in range(0, op, nr):
         for at in range(first[0], first[1], MR):
-            call_columns(wide if op - o >= nr else narrow, v + 4 * at, 0, k_list, count, d + 4 * o, 4 * op,
+            call(wide if op - o >= nr else narrow, v + 4 * at, 0, k_list, count, d + 4 * o, 4 * op,
                          sums + 4 * (at * op + o), 4 * op, accumulate)  # fmt: skip
 
 
@@ -77,7 +77,8 @@ def _kernels(F):
         if row + m <= p and column + m <= q and o == op:
             gradient_tile(source + row * o_h + column * o_w, o_h, o_w, op, work, target, step)
         else:
-            copy_window(local, 4 * op, m, m, source, o_h, o_w, 4, p, q, o, row, column)
+            (copier,) = unpack(plan + 8 * 29, 1)
+            call(copier, local, 4 * op, m, m, source, o_h, o_w, 4, p, q, o, row, column)
             gradient_tile(local, m * 4 * op, 4 * op, op, work, target, step)
 
     @kernel(name=f"winograd{m}_split_sums")

@@ -12,6 +12,7 @@ and their ``__setstate__`` with arguments from the file.
 from __future__ import annotations
 
 import pickletools
+import warnings
 from collections.abc import Callable, Mapping
 from typing import IO, Any, NamedTuple
 
@@ -53,7 +54,9 @@ def read_pickle(
     damaged pickle, and UnsafePickle, naming it, for anything not in the tables.
     """
     try:
-        return _Machine(calls, outside, names).run(file)
+        with warnings.catch_warnings():  # pickletools warns of odd escapes in old text arguments
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return _Machine(calls, outside, names).run(file)
     except (IndexError, KeyError, TypeError, UnicodeDecodeError, OverflowError) as error:
         raise ValueError(f"damaged pickle: {error!r}") from error
 
