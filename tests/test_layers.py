@@ -157,7 +157,7 @@ def allowed_packages(layer: str, found: Import) -> set[str]:
         if path.startswith("numba_"):
             return {"numpy", "numba", "llvmlite"}
         if path.startswith(("cuda/", "cupy_", "cudasim_")):
-            return {"numpy", "cupy"}
+            return {"numpy", "cupy", "cupyx"}
     later = THIRD_PARTY_LATER.get(layer, set()) if found.later else set()
     return THIRD_PARTY.get(layer, {"numpy"}) | later
 

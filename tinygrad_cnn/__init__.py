@@ -8,7 +8,7 @@
 """
 
 from . import ops  # isort: skip  (first: tensors and operations refer to each other)
-from . import autograd, data, io, models, nn, optim
+from . import autograd, cuda, data, io, models, nn, optim
 from .autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from .backend import available_backends, get_backend, load_backend, set_backend, use_backend
 from .deferred import is_fusion_enabled, set_fusion
@@ -168,7 +168,8 @@ __version__ = "0.1.0"
 __all__ = [
     "abs", "add", "all", "allclose", "amax", "amin", "any", "arange", "argmax", "argmin", "argsort",
     "as_tensor", "autograd", "available_backends", "bmm", "bool_", "broadcast_to", "cat", "ceil",
-    "chunk", "clamp", "clone", "contiguous", "cos", "count_nonzero", "cumsum", "data", "diagonal",
+    "chunk", "clamp", "clone", "contiguous", "cos", "count_nonzero",
+    "cuda", "cumsum", "data", "diagonal",
     "div", "dot", "einsum", "empty", "empty_like", "enable_grad", "eq", "equal", "erf", "exp",
     "expand", "expm1", "eye", "flatten", "flip", "float16", "float32", "float64", "floor",
     "floor_divide", "from_dlpack", "from_numpy", "full", "full_like", "gather", "ge", "Generator",

@@ -354,6 +354,8 @@ class Backend(Protocol):
 _FACTORIES: dict[str, str] = {
     "numpy": "tinygrad_cnn.backends.numpy_backend:NumpyBackend",
     "numba": "tinygrad_cnn.backends.numba_backend:NumbaBackend",
+    "cudasim": "tinygrad_cnn.backends.cudasim_backend:CudaSimBackend",
+    "cupy": "tinygrad_cnn.backends.cupy_backend:CupyBackend",
 }
 _loaded: dict[str, Backend] = {}
 _lock = threading.RLock()
