@@ -118,6 +118,12 @@ def test_googlenet_has_nine_modules_and_22_layers() -> None:
     assert rows["avgpool"].output_shape == (1024, 1, 1)
 
 
+def test_googlenet_normalises_as_torchvision() -> None:
+    net = unfilled(models.googlenet, batch_norm=True)
+    norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert len(norms) == 59 and {m.eps for m in norms} == {1e-3}
+
+
 def test_auxiliary_heads_answer_in_training_only() -> None:
     net = unfilled(models.googlenet, 7)
     x = tg.zeros(1, 3, 64, 64)

@@ -34,7 +34,11 @@ class _Conv(nn.Module):
 def _unit(
     batch_norm: bool, inputs: int, outputs: int, kernel_size: int, **options: Any
 ) -> nn.Module:
-    return (ConvBNReLU if batch_norm else _Conv)(inputs, outputs, kernel_size, **options)
+    if not batch_norm:
+        return _Conv(inputs, outputs, kernel_size, **options)
+    unit = ConvBNReLU(inputs, outputs, kernel_size, **options)
+    unit.bn.eps = 1e-3  # torchvision's
+    return unit
 
 
 class Inception(nn.Module):
@@ -68,7 +72,10 @@ class Inception(nn.Module):
 
 
 class AuxiliaryHead(nn.Module):
-    """A classifier on the middle of the network, so that its lower half gets a near gradient."""
+    """A classifier on the middle of the network, so that its lower half gets a near gradient.
+
+    The pooling is adaptive, so that other image sizes than 224 fit.
+    """
 
     def __init__(self, inputs: int, num_classes: int, batch_norm: bool) -> None:
         super().__init__()
@@ -140,6 +147,6 @@ def googlenet(
 
     In training the result is (logits, aux_logits2, aux_logits1), else the logits. The paper adds
     the heads' losses with weight 0.3. ``batch_norm=True`` is the network as torchvision has it,
-    whose weights then fit.
+    whose weights then fit; they want images scaled to −1 … 1.
     """
     return GoogLeNet(num_classes, aux_logits, batch_norm)
