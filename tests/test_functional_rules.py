@@ -13,7 +13,7 @@ from tolerances import bound
 
 import tinygrad_cnn as tg
 from tinygrad_cnn.nn import functional as F
-from tinygrad_cnn.ops.activation import Relu
+from tinygrad_cnn.ops.activation import LeakyRelu, Relu
 from tinygrad_cnn.ops.cross_entropy import CrossEntropy
 from tinygrad_cnn.ops.normalization import BatchNorm
 from tinygrad_cnn.tensor import Op, Tensor
@@ -82,6 +82,7 @@ FUSED: dict[type[Op], list[str]] = {
         n for n in CASES if n.startswith(("batch_norm", "layer_norm", "group_norm", "inst"))
     ],
     CrossEntropy: ["cross_entropy-2d-mean", "cross_entropy-2d-none", "cross_entropy-large-logits"],
+    LeakyRelu: [n for n in CASES if n.startswith("leaky_relu")],
     Relu: ["relu"],
 }
 

@@ -24,8 +24,8 @@ LAYERS = {
     "nn": {"nn"},
     "optim": {"optim"},
     "models": {"models"},
-    "tools": {"data", "io", "train", "viz"},
-    "cli": {"cli", "_doctor", "_explain", "_warmup"},
+    "tools": {"data", "io", "train", "viz", "summary", "receptive_field"},
+    "cli": {"bench", "cli", "_doctor", "_explain", "_warmup"},
     "backends": {"backends"},
     "face": {"__init__"},
 }
@@ -55,7 +55,10 @@ THIRD_PARTY = {
     "cli": {"numpy"},
     "tools": {"numpy"},
 }
-THIRD_PARTY_LATER = {"tools": {"matplotlib", "rich", "safetensors"}, "cli": {"rich"}}
+THIRD_PARTY_LATER = {
+    "tools": {"matplotlib", "rich", "safetensors"},
+    "cli": {"matplotlib", "rich"},
+}
 
 
 class Import(NamedTuple):
