@@ -125,16 +125,6 @@ def products(plan, first, count, v, mm, u, wide, narrow):
                       WIDTH, 0, 0)  # fmt: skip
 
 
-@kernel
-def winograd_products(chunk, worker, plan, count, v, mm, u, blocks, rows, wide, narrow):
-    """One entry f and ``rows`` tiles a chunk."""
-    v_step, m_step = unpack(plan + 8 * 20, 2)
-    (u_step,) = unpack(plan + 8 * 25, 1)
-    f, first = chunk // blocks, chunk % blocks * rows
-    products(plan, first, min(rows, count - first), v + f * v_step, mm + f * m_step, u + f * u_step,
-             wide, narrow)  # fmt: skip
-
-
 def _kernels(F):
     """The kernels for one tile size."""
     m, size = F.m, F.m + 2
@@ -217,47 +207,75 @@ def _kernels(F):
         for t in range(chunk * GROUP, min(count, chunk * GROUP + GROUP)):
             write_tile(plan, first + t, mm + 4 * t * op, work, work + work_bytes, y, bias, mode)
 
-    @kernel(name=f"winograd{m}_weights")
-    def weights(
-        chunk,
-        worker,
-        w,
-        s_k,
-        s_n,
-        s_i,
-        s_j,
-        k_count,
-        n_count,
-        nr,
-        u,
-        u_step,
-        scratch,
-        scratch_bytes,
-    ):
-        """U[f][panel][k][column] for WEIGHT_ROWS of k and WIDTH columns: gathered, then transformed.
-
-        Neighbouring k of one panel are neighbours in memory: the (m+2)² streams are written in order.
-        """
-        work = scratch + worker * scratch_bytes
+    @device
+    def transform_columns(w, s_k, s_n, s_i, s_j, first, last, n, lanes, target, k_step, u_step, work):
+        """WIDTH columns of U, of which ``lanes`` exist, for the rows from ``first`` to ``last``:
+        gathered, then transformed. target[f][k − first][column]."""
         taps = work + work_bytes
-        op = -(-n_count // WIDTH) * WIDTH
-        n, first = chunk % (op // WIDTH) * WIDTH, chunk // (op // WIDTH) * WEIGHT_ROWS
-        panel = n // nr * nr
-        width = min(nr, op - panel)
-        to = u + (panel * k_count + n - panel) * 4
         for at in range(0, 9 * BYTES, BYTES):
             store(taps + at, splat(np.float32(0)))
-        for k in range(first, min(first + WEIGHT_ROWS, k_count)):
-            for lane in range(min(WIDTH, n_count - n)):
+        for k in range(first, last):
+            for lane in range(lanes):
                 source = w + k * s_k + (n + lane) * s_n
                 for i in range(3):
                     for j in range(3):
                         value = load_f32(source + i * s_i + j * s_j)
                         store_f32(taps + (3 * i + j) * BYTES + 4 * lane, value)
-            weight_tile(taps, work, to + k * width * 4, u_step)
+            weight_tile(taps, work, target + (k - first) * k_step, u_step)
+
+    @kernel(name=f"winograd{m}_weights")
+    def weights(chunk, worker, plan, w, s_k, s_n, s_i, s_j, u, scratch, scratch_bytes):
+        """U[f][panel][k][column] for WEIGHT_ROWS of k and WIDTH columns a chunk.
+
+        Neighbouring k of one panel are neighbours in memory: the (m+2)² streams are written in order.
+        """
+        (c,) = unpack(plan + 8 * 8, 1)
+        o, op = unpack(plan + 8 * 14, 2)
+        (nr,) = unpack(plan + 8 * 22, 1)
+        (u_step,) = unpack(plan + 8 * 25, 1)
+        n, first = chunk % (op // WIDTH) * WIDTH, chunk // (op // WIDTH) * WEIGHT_ROWS
+        panel = n // nr * nr
+        width = min(nr, op - panel)
+        to = u + (panel * c + n - panel + first * width) * 4
+        transform_columns(w, s_k, s_n, s_i, s_j, first, min(first + WEIGHT_ROWS, c), n,
+                          min(WIDTH, o - n), to, 4 * width, u_step,
+                          scratch + worker * scratch_bytes)  # fmt: skip
+
+    @kernel(name=f"winograd{m}_panel_products")
+    def panel_products(
+        chunk, worker, plan, count, v, mm, w, s_k, s_n, s_i, s_j, scratch, scratch_bytes, wide, narrow
+    ):
+        """Stage 2 of all tiles for one panel a chunk, whose weights are transformed on the way.
+
+        WEIGHT_ROWS input channels at a time, so that the transformed weights never leave the cache:
+        for 512 channels all of them together would be 38 MB.
+        """
+        (c,) = unpack(plan + 8 * 8, 1)
+        o, op = unpack(plan + 8 * 14, 2)
+        v_step, m_step, nr, mr_wide, mr_narrow, u_step, a_rows, c_rows, taps = unpack(plan + 8 * 20, 9)
+        work = scratch + worker * scratch_bytes
+        u = work + work_bytes + 9 * BYTES
+        first = chunk * nr
+        width = min(nr, op - first)
+        mr, entry = (mr_wide, wide) if width == nr else (mr_narrow, narrow)
+        step = WEIGHT_ROWS * width * 4 + 64
+        for k in range(0, c, WEIGHT_ROWS):
+            rows = min(WEIGHT_ROWS, c - k)
+            for n in range(0, width, WIDTH):
+                transform_columns(w, s_k, s_n, s_i, s_j, k, k + rows, first + n,
+                                  min(WIDTH, o - first - n), u + 4 * n, 4 * width, step, work)  # fmt: skip
+            for f in range(entries):
+                for t in range(0, count, mr):
+                    call(entry, v + f * v_step + 4 * k, a_rows + 8 * t, taps, 1, rows, u + f * step,
+                         mm + f * m_step + 4 * first, c_rows + 8 * t, WIDTH, ACCUMULATE if k else 0, 0)  # fmt: skip
 
     return SimpleNamespace(
-        fused=fused, inputs=inputs, outputs=outputs, weights=weights, read_tile=read_tile
+        fused=fused,
+        inputs=inputs,
+        outputs=outputs,
+        weights=weights,
+        panel_products=panel_products,
+        read_tile=read_tile,
     )
 
 
@@ -268,44 +286,66 @@ def _scratch(per_worker: int) -> Any:
     return empty((per_worker * max_workers() // 4 + 16,), np.float32)
 
 
-def transform_weights(
-    plan: Plan, w: Any, start: int, strides: Shape, k: int, n: int, m: int
-) -> Any:
-    """U for weights at address ``start`` with byte strides (k, n, i, j)."""
+class Weights(NamedTuple):
+    """A 3×3 kernel as a matrix: address of tap (0, 0) and byte strides of (k, n, i, j)."""
+
+    start: int
+    strides: Shape
+
+
+def transform_weights(plan: Plan, w: Weights, problem: Problem, m: int) -> Any:
+    """U of all weights."""
     u = empty(((m + 2) ** 2 * plan.u_step // 4,), np.float32)
     per_worker = ((m + 2) ** 2 + 9) * BYTES
     scratch = _scratch(per_worker)
-    chunks = -(-k // WEIGHT_ROWS) * (padded(n) // WIDTH)
-    KERNELS[m].weights(chunks, start, *strides, k, n, plan.panels.nr, address(u), plan.u_step,
-                  address(scratch), per_worker)  # fmt: skip
+    chunks = -(-problem.c // WEIGHT_ROWS) * (padded(problem.o) // WIDTH)
+    KERNELS[m].weights(chunks, address(plan.table), w.start, *w.strides, address(u), address(scratch),
+                       per_worker)  # fmt: skip
     return u
 
 
 def _run(
-    plan: Plan, problem: Problem, x: Any, y: Any, u: Any, bias: Any, mode: int, m: int
+    plan: Plan, problem: Problem, x: Any, y: Any, w: Weights, bias: Any, mode: int, m: int
 ) -> None:
-    run = KERNELS[m]
-    entries, table = (m + 2) ** 2, address(plan.table)
-    micro = [rows_kernel(nv).load() for nv in (plan.panels.wide, plan.panels.narrow)]
-    local = entries * (BYTES + 4 * max(padded(problem.c), padded(problem.o)))
-    at_bias = 0 if bias is None else address(bias)
-    if not plan.staged:
-        per_worker = local + entries * (plan.v_step + plan.m_step)
-        scratch = _scratch(per_worker)
-        run.fused(-(-plan.tiles // plan.block), table, address(x), address(y), address(u), at_bias, mode,
-              address(scratch), per_worker, *micro)  # fmt: skip
-        return
-    scratch = _scratch(local)
+    if plan.staged:
+        return _run_staged(plan, problem, x, y, w, bias, mode, m)
+    entries = (m + 2) ** 2
+    u = transform_weights(plan, w, problem, m)
+    per_worker = _local_bytes(problem, m) + entries * (plan.v_step + plan.m_step)
+    scratch = _scratch(per_worker)
+    KERNELS[m].fused(
+        -(-plan.tiles // plan.block), address(plan.table), address(x), address(y), address(u),
+        0 if bias is None else address(bias), mode, address(scratch), per_worker, *_micro(plan),
+    )  # fmt: skip
+    return None
+
+
+def _run_staged(
+    plan: Plan, problem: Problem, x: Any, y: Any, w: Weights, bias: Any, mode: int, m: int
+) -> None:
+    run, entries, table = KERNELS[m], (m + 2) ** 2, address(plan.table)
+    local = _local_bytes(problem, m)
+    panel_bytes = (entries + 9) * BYTES + entries * (WEIGHT_ROWS * plan.panels.nr * 4 + 64)
+    scratch = _scratch(max(local, panel_bytes))
     v, mm = (empty((entries * step // 4,), np.float32) for step in (plan.v_step, plan.m_step))
     for first in range(0, plan.tiles, plan.block):
         count = min(plan.block, plan.tiles - first)
-        groups, rows = -(-count // GROUP), 96
-        blocks = -(-count // rows)
+        groups = -(-count // GROUP)
         run.inputs(groups, table, first, count, address(x), address(v), address(scratch), local)
-        winograd_products(entries * blocks, table, count, address(v), address(mm), address(u),
-                          blocks, rows, *micro)  # fmt: skip
-        run.outputs(groups, table, first, count, address(mm), address(y), at_bias, mode,
-                address(scratch), local)  # fmt: skip
+        run.panel_products(plan.panels.count, table, count, address(v), address(mm), w.start,
+                           *w.strides, address(scratch), panel_bytes, *_micro(plan))  # fmt: skip
+        run.outputs(groups, table, first, count, address(mm), address(y),
+                    0 if bias is None else address(bias), mode, address(scratch), local)  # fmt: skip
+
+
+def _local_bytes(problem: Problem, m: int) -> int:
+    """Scratch memory for the transform of one tile: its temporaries and a padded copy."""
+    return (m + 2) ** 2 * (BYTES + 4 * max(padded(problem.c), padded(problem.o)))
+
+
+def _micro(plan: Plan) -> tuple[int, int]:
+    """Addresses of the micro-kernels."""
+    return rows_kernel(plan.panels.wide).load(), rows_kernel(plan.panels.narrow).load()
 
 
 def _padded_bias(bias: Any, op: int) -> Any:
@@ -339,9 +379,8 @@ def conv(
     problem = Problem(n, c, h, width, x.strides, pad, o, p, q, y.strides)
     plan = make_plan(problem, m)
     strides = (w.strides[1], w.strides[0], *w.strides[2:])
-    u = transform_weights(plan, w, address(w), strides, c, o, m)
     mode = (RELU if relu else 0) | (ACCUMULATE if into is not None else 0)
-    _run(plan, problem, x, y, u, _padded_bias(bias, padded(o)), mode, m)
+    _run(plan, problem, x, y, Weights(address(w), strides), _padded_bias(bias, padded(o)), mode, m)
     return y
 
 
@@ -356,6 +395,6 @@ def conv_input_grad(
     problem = Problem(n, o, p, q, gy.strides, pad, c, h, width, gx.strides)
     plan = make_plan(problem, m)
     s_o, s_c, s_i, s_j = w.strides
-    u = transform_weights(plan, w, address(w) + 2 * (s_i + s_j), (s_o, s_c, -s_i, -s_j), o, c, m)
-    _run(plan, problem, gy, gx, u, None, ACCUMULATE if into is not None else 0, m)
+    turned = Weights(address(w) + 2 * (s_i + s_j), (s_o, s_c, -s_i, -s_j))
+    _run(plan, problem, gy, gx, turned, None, ACCUMULATE if into is not None else 0, m)
     return gx

@@ -12,6 +12,7 @@ layers, whose sums would not fit, transform many tiles first and then run over f
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,11 +24,12 @@ from .memory import empty
 from .microkernel import call, columns_kernel
 from .runtime import address, device, kernel, max_workers
 from .simd import BYTES, WIDTH, load, load_f32, store, store_f32, unpack
-from .winograd import GROUP, KERNELS, Problem, make_plan, padded
+from .winograd import GROUP, KERNELS, Plan, Problem, make_plan, padded
 from .winograd_tiles import F4
 
 SPLITS = 8
 SPLIT_BYTES = 16 << 20  # of the sums of all splits
+PANEL_ROWS = 64  # input channels of a chunk that adds up and transforms back at once
 SUM_ROWS = 16  # channels of a chunk that transforms sums back
 # Rows of the micro-kernel: they divide every padded channel count and fit the registers with 3 vectors.
 MR = 8 if WIDTH == 16 else 4
@@ -115,32 +117,62 @@ def _kernels(F):
         for t in range(chunk * GROUP, min(count, chunk * GROUP + GROUP)):
             read_gradient(plan, first + t, gy, work, work + work_bytes, d + 4 * t * op, d_step)
 
+    @device
+    def transform_back(sums, step, splits, split_step, gw, s_i, s_j, s_o, lanes, total):
+        """gw[o, :, :] = Gᵀ(Σ_splits S)G for one input and WIDTH output channels, of which ``lanes`` exist."""
+        work, taps = total + entries * BYTES, total + 2 * entries * BYTES
+        for f in range(entries):
+            value = load(sums + f * step)
+            for split in range(1, splits):
+                value = value + load(sums + f * step + split * split_step)
+            store(total + f * BYTES, value)
+        weight_back(total, BYTES, work, taps)
+        for lane in range(lanes):
+            for i in range(3):
+                for j in range(3):
+                    value_ij = load_f32(taps + (3 * i + j) * BYTES + 4 * lane)
+                    store_f32(gw + lane * s_o + i * s_i + j * s_j, value_ij)
+
     @kernel(name=f"winograd{m}_back")
-    def back(
-        chunk, worker, plan, sums, s_step, splits, gw, s_o, s_c, s_i, s_j, scratch, scratch_bytes
-    ):
-        """gw = Gᵀ(Σ_splits S)G for ``SUM_ROWS`` input and WIDTH output channels a chunk."""
+    def back(chunk, worker, plan, sums, s_step, splits, gw, s_o, s_c, s_i, s_j, scratch, scratch_bytes):
+        """gw from the sums of all splits, for ``SUM_ROWS`` input and WIDTH output channels a chunk."""
         (c,) = unpack(plan + 8 * 8, 1)
         o, op = unpack(plan + 8 * 14, 2)
-        total = scratch + worker * scratch_bytes
-        work, taps = total + entries * BYTES, total + 2 * entries * BYTES
         n, first = chunk % (op // WIDTH) * WIDTH, chunk // (op // WIDTH) * SUM_ROWS
         for k in range(first, min(first + SUM_ROWS, c)):
-            for f in range(entries):
-                source = sums + f * s_step + 4 * (k * op + n)
-                value = load(source)
-                for split in range(1, splits):
-                    value = value + load(source + split * entries * s_step)
-                store(total + f * BYTES, value)
-            weight_back(total, BYTES, work, taps)
-            for lane in range(min(WIDTH, o - n)):
-                target = gw + (n + lane) * s_o + k * s_c
-                for i in range(3):
-                    for j in range(3):
-                        value_ij = load_f32(taps + (3 * i + j) * BYTES + 4 * lane)
-                        store_f32(target + i * s_i + j * s_j, value_ij)
+            transform_back(sums + 4 * (k * op + n), s_step, splits, entries * s_step,
+                           gw + n * s_o + k * s_c, s_i, s_j, s_o, min(WIDTH, o - n),
+                           scratch + worker * scratch_bytes)  # fmt: skip
 
-    return split_sums, gradients, back
+    @kernel(name=f"winograd{m}_panel_sums")
+    def panel_sums(
+        chunk, worker, plan, count, v, d, gw, s_o, s_c, s_i, s_j, scratch, scratch_bytes, wide, narrow
+    ):
+        """Sums over all tiles for PANEL_ROWS input channels and one panel of output channels a chunk,
+        transformed back while they are in the cache."""
+        c, cp = unpack(plan + 8 * 8, 2)
+        o, op = unpack(plan + 8 * 14, 2)
+        v_step, d_step, nr = unpack(plan + 8 * 20, 3)
+        (k_list,) = unpack(plan + 8 * 26, 1)
+        panels = -(-op // nr)
+        first, n = chunk // panels * PANEL_ROWS, chunk % panels * nr
+        width, rows = min(nr, op - n), min(PANEL_ROWS, cp - first)
+        total = scratch + worker * scratch_bytes
+        sums = total + (2 * entries + 9) * BYTES
+        step = PANEL_ROWS * width * 4 + 64
+        for f in range(entries):
+            for at in range(0, rows, MR):
+                call(wide if width == nr else narrow, v + f * v_step + 4 * (first + at), 0, k_list, count,
+                     d + f * d_step + 4 * n, 4 * op, sums + f * step + 4 * at * width, 4 * width, 0)  # fmt: skip
+        for k in range(min(rows, c - first)):
+            for lane in range(0, width, WIDTH):
+                transform_back(sums + 4 * (k * width + lane), step, 1, 0,
+                               gw + (n + lane) * s_o + (first + k) * s_c, s_i, s_j, s_o,
+                               min(WIDTH, o - n - lane), total)  # fmt: skip
+
+    return SimpleNamespace(
+        split_sums=split_sums, gradients=gradients, back=back, panel_sums=panel_sums
+    )
 
 
 GRADIENT_KERNELS = {4: _kernels(F4)}
@@ -152,56 +184,77 @@ def conv_weight_grad(x: Any, gy: Any, shape: Shape, window: Window, groups: int,
     (n, c, h, w), (o, p, q) = x.shape, gy.shape[1:]
     pad = (window.padding[0][0], window.padding[1][0])
     plan = make_plan(Problem(n, c, h, w, x.strides, pad, o, p, q, gy.strides), m, True)
-    split_sums, gradients, back = GRADIENT_KERNELS[m]
-    entries, cp, op, table = (m + 2) ** 2, padded(c), padded(o), address(plan.table)
-    s_step = cp * op * 4 + 64
-    splits = (
-        1
-        if plan.staged
-        else max(1, min(SPLITS, SPLIT_BYTES // (entries * s_step), plan.tiles // plan.block))
-    )
-    sums = empty((splits * entries * s_step // 4,), np.float32)
-    local = entries * (BYTES + 4 * max(cp, op)) + 2 * entries * BYTES
-    micro = [columns_kernel(1, MR, nv).load() for nv in (plan.panels.wide, plan.panels.narrow)]
-    if plan.staged:
-        _staged_sums(plan, x, gy, sums, s_step, local, m, micro)
-    else:
-        per_worker = local + entries * (plan.v_step + plan.m_step)
-        scratch = empty((per_worker * max_workers() // 4 + 16,), np.float32)
-        split_sums(splits, table, address(x), address(gy), address(sums), s_step, splits,
-                   address(scratch), per_worker, *micro)  # fmt: skip
     gw = empty(shape, np.float32)
-    scratch = empty((local * max_workers() // 4 + 16,), np.float32)
-    chunks = -(-c // SUM_ROWS) * (op // WIDTH)
-    back(
-        chunks,
-        table,
-        address(sums),
-        s_step,
-        splits,
-        address(gw),
-        *gw.strides,
-        address(scratch),
-        local,
-    )
+    if plan.staged:
+        _staged(plan, x, gy, gw, m)
+    else:
+        _split(plan, x, gy, gw, m)
     return gw
 
 
-def _staged_sums(
-    plan: Any, x: Any, gy: Any, sums: Any, s_step: int, local: int, m: int, micro: list[int]
+def _micro(plan: Plan) -> tuple[int, int]:
+    """Addresses of the micro-kernels."""
+    wide, narrow = plan.panels.wide, plan.panels.narrow
+    return columns_kernel(1, MR, wide).load(), columns_kernel(1, MR, narrow).load()
+
+
+def _scratch(per_worker: int) -> Any:
+    return empty((per_worker * max_workers() // 4 + 16,), np.float32)
+
+
+def _sizes(x: Any, gy: Any, m: int) -> tuple[int, int, int]:
+    """(padded channels of x, of gy, bytes of scratch memory for transforms)."""
+    cp, op, entries = padded(x.shape[1]), padded(gy.shape[1]), (m + 2) ** 2
+    return cp, op, entries * (BYTES + 4 * max(cp, op)) + (2 * entries + 9) * BYTES
+
+
+def _split(plan: Plan, x: Any, gy: Any, gw: Any, m: int) -> None:
+    """Blocks of tiles in the cache, in a fixed number of splits with sums of their own."""
+    run, entries, table = GRADIENT_KERNELS[m], (m + 2) ** 2, address(plan.table)
+    cp, op, local = _sizes(x, gy, m)
+    s_step = cp * op * 4 + 64
+    splits = max(1, min(SPLITS, SPLIT_BYTES // (entries * s_step), plan.tiles // plan.block))
+    sums = empty((splits * entries * s_step // 4,), np.float32)
+    per_worker = local + entries * (plan.v_step + plan.m_step)
+    scratch = _scratch(per_worker)
+    run.split_sums(splits, table, address(x), address(gy), address(sums), s_step, splits,
+                   address(scratch), per_worker, *_micro(plan))  # fmt: skip
+    _back(plan, sums, s_step, splits, gw, x, gy, m)
+
+
+def _back(
+    plan: Plan, sums: Any, s_step: int, splits: int, gw: Any, x: Any, gy: Any, m: int
 ) -> None:
-    """All tiles in blocks: transform x and gy, then add to the sums entry by entry."""
-    entries, table = (m + 2) ** 2, address(plan.table)
-    gradients = GRADIENT_KERNELS[m][1]
-    scratch = empty((local * max_workers() // 4 + 16,), np.float32)
+    _, op, local = _sizes(x, gy, m)
+    scratch = _scratch(local)
+    chunks = -(-x.shape[1] // SUM_ROWS) * (op // WIDTH)
+    GRADIENT_KERNELS[m].back(chunks, address(plan.table), address(sums), s_step, splits, address(gw),
+                             *gw.strides, address(scratch), local)  # fmt: skip
+
+
+def _staged(plan: Plan, x: Any, gy: Any, gw: Any, m: int) -> None:
+    """Transform x and gy for many tiles, then add up entry by entry.
+
+    When these are all tiles, the sums of a panel are transformed back at once; else they are kept.
+    """
+    run, entries, table = GRADIENT_KERNELS[m], (m + 2) ** 2, address(plan.table)
+    cp, op, local = _sizes(x, gy, m)
+    panel_bytes = (2 * entries + 9) * BYTES + entries * (PANEL_ROWS * plan.panels.nr * 4 + 64)
+    scratch = _scratch(max(local, panel_bytes))
     v, d = (empty((entries * step // 4,), np.float32) for step in (plan.v_step, plan.m_step))
-    parts = 2
+    s_step, parts = cp * op * 4 + 64, 2
+    at_once = plan.tiles <= plan.block
+    sums = None if at_once else empty((entries * s_step // 4,), np.float32)
     for first in range(0, plan.tiles, plan.block):
         count = min(plan.block, plan.tiles - first)
         chunks = -(-count // GROUP)
-        KERNELS[m].inputs(
-            chunks, table, first, count, address(x), address(v), address(scratch), local
-        )
-        gradients(chunks, table, first, count, address(gy), address(d), address(scratch), local)
-        winograd_sums(entries * parts, table, count, address(v), address(d), address(sums), s_step,
-                      parts, *micro, first > 0)  # fmt: skip
+        KERNELS[m].inputs(chunks, table, first, count, address(x), address(v), address(scratch), local)
+        run.gradients(chunks, table, first, count, address(gy), address(d), address(scratch), local)
+        if at_once:
+            run.panel_sums(-(-cp // PANEL_ROWS) * plan.panels.count, table, count, address(v), address(d),
+                           address(gw), *gw.strides, address(scratch), panel_bytes, *_micro(plan))  # fmt: skip
+        else:
+            winograd_sums(entries * parts, table, count, address(v), address(d), address(sums), s_step,
+                          parts, *_micro(plan), first > 0)  # fmt: skip
+    if sums is not None:
+        _back(plan, sums, s_step, 1, gw, x, gy, m)
