@@ -53,7 +53,15 @@ def torch_is_installed() -> bool:
 def _ours(backend: str, threads: int) -> Any:
     import tinygrad_cnn as tg
 
-    tg.set_backend(backend)
+    kernels, told = tg.set_backend(backend), False
+
+    def tell(name: str, seconds: float | None) -> None:
+        nonlocal told
+        if not told:
+            print("compiling kernels for this processor (first run only) …", file=sys.stderr)
+        told = True
+
+    kernels.on_compile(tell)
     tg.set_num_threads(threads)
     tg.manual_seed(0)
     library = programs.Library(tg, tg.tensor)

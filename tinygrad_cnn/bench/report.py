@@ -35,6 +35,7 @@ class Row(NamedTuple):
     best_seconds: float
     ratio: Quartiles | None
     kept_ratio: Quartiles | None  # the same against PyTorch that keeps freed memory
+    fastest_ratio: float  # of the fastest turns, which other programs disturbed least
     rate: float  # floating-point operations a second, or bytes where memory is the bound
     unit: str
     fraction: float  # of the machine's limit, the best of its turns
@@ -62,6 +63,7 @@ def rows(cell: Cell) -> Iterator[Row]:
             cell.workload, cell.mode, cell.threads, backend, seconds, best.removeprefix("torch "),
             statistics.median(torch[best]) if best else 0.0,
             _ratio(torch.get(best), times), _ratio(cell.times.get(_KEPT), times),
+            min(map(min, torch.values())) / min(times) if best else 0.0,
             amount / seconds.median, {"peak": "GFLOP/s", "copy": "GB/s", "": ""}[cell.limit],
             amount / seconds.median / max(cell.limits) if cell.limits else 0.0,
         )  # fmt: skip
@@ -74,8 +76,8 @@ def _ratio(theirs: list[float] | None, ours: list[float]) -> Quartiles | None:
 
 HEADING = (
     f"{'workload':<18}{'run':<8}{'thr':>3} {'backend':<8}{'ours ms':>10} {'±%':>4} "
-    f"{'torch ms':>10} {'layout':<7}{'ratio':>6} {'quartiles':<14}{'kept':>5} {'rate':>13} "
-    f"{'of limit':>8}"
+    f"{'torch ms':>10} {'layout':<7}{'ratio':>6} {'quartiles':<14}{'kept':>5}{'best':>5} "
+    f"{'rate':>13} {'of limit':>8}"
 )
 
 
@@ -91,11 +93,10 @@ def line(row: Row) -> str:
         span = f"{row.ratio.low:.2f} … {row.ratio.high:.2f}"
         layout = {"contiguous": "NCHW", "channels_last": "NHWC"}[row.best]
         kept = f"{row.kept_ratio.median:.2f}" if row.kept_ratio else ""
-        text += (
-            f"{_ms(row.best_seconds):>10} {layout:<7}{row.ratio.median:>6.2f} {span:<14}{kept:>5}"
-        )
+        text += f"{_ms(row.best_seconds):>10} {layout:<7}{row.ratio.median:>6.2f} {span:<14}"
+        text += f"{kept:>5}{row.fastest_ratio:>5.2f}"
     else:
-        text += " " * 44
+        text += " " * 49
     if row.unit:
         text += f" {row.rate / 1e9:>5.0f} {row.unit:<7} {100 * row.fraction:>6.0f} %"
     return text.rstrip()
@@ -109,8 +110,9 @@ def _ms(seconds: float) -> str:
 LEGEND = """\
 ±%: half the distance of the quartiles.  ratio: PyTorch's time over ours, median of neighbouring
 turns, against its faster layout; kept: against channels_last with glibc told to keep freed memory,
-its best setting.  rate: what the definition needs, over the time (Winograd needs less and may pass
-100 %).  of limit: of the multiply-add peak or the copy bandwidth, the best between the turns."""
+its best setting; best: of the fastest turns, for when other programs run.  rate: what the
+definition needs, over the time (Winograd needs less and may pass 100 %).  of limit: of the
+multiply-add peak or the copy bandwidth, the best between the turns."""
 
 
 def changes(now: Sequence[Row], before: Sequence[Row]) -> list[str]:
