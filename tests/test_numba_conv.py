@@ -1,8 +1,8 @@
 """The compiled convolution and matrix-product kernels against NumPy in float64.
 
-Bounds are not checked inside these kernels, so every case runs with guard bytes around all memory that
-a kernel may write, and on views whose surroundings are NaN: whatever is read beyond an input shows in
-the result.
+Bounds are not checked inside these kernels, so every case runs with guard bytes around all memory
+that a kernel may write, and on views whose surroundings are NaN: whatever is read beyond an input
+shows in the result.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def threads() -> Iterator[None]:
     set_num_threads(count)
 
 
-# -- oracles -------------------------------------------------------------------------------------------
+# -- oracles ---------------------------------------------------------------------------------------
 
 
 def windows(x: Array, window: Window, groups: int) -> Array:
@@ -121,7 +121,7 @@ def input_grad(gy: Array, w: Array, shape: Any, window: Window, groups: int) -> 
     return gx[:, :, top : top + high, left : left + wide]
 
 
-# -- inputs --------------------------------------------------------------------------------------------
+# -- inputs ----------------------------------------------------------------------------------------
 
 
 def surrounded(a: Array, order: tuple[int, ...], rng: np.random.Generator) -> Array:
@@ -176,7 +176,7 @@ def sizes(rng: np.random.Generator) -> tuple[tuple[int, ...], tuple[int, ...], W
             return (n, c, high, wide), (o, c // groups, *kernel), window, groups
 
 
-# -- tests ---------------------------------------------------------------------------------------------
+# -- tests -----------------------------------------------------------------------------------------
 
 
 def check_all_directions(module: Any, case: Any, rng: np.random.Generator) -> None:

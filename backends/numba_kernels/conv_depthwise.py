@@ -2,9 +2,9 @@
 
     y[p, c] = b[c] + Σ_t x[p + tap t, c] · w[t, c]
 
-There is no inner dimension to block, so no micro-kernel: four pixels at a time go over the taps, one load and
-one multiply-add each. The geometry (padding, strides, phases of the input gradient) is that of
-``conv_plan``, with its lists of pixels and taps.
+There is no inner dimension to block, so no micro-kernel: four pixels at a time go over the taps,
+one load and one multiply-add each. The geometry (padding, strides, phases of the input gradient)
+is that of ``conv_plan``, with its lists of pixels and taps.
 """
 
 from __future__ import annotations
@@ -206,7 +206,8 @@ def conv_weight_grad(x: Any, gy: Any, shape: Shape, window: Window, groups: int)
     partials = empty((splits * k_list.size * row // 4,), np.float32)
     scratch = empty((plan.scratch_bytes * max_workers() // 4 + 16,), np.float32)
     depthwise_weights(splits, address(plan.table), address(plan.jobs), address(x), address(gy),
-                      address(partials), plan.chunks, splits, address(scratch), plan.scratch_bytes)  # fmt: skip
+                      address(partials), plan.chunks, splits, address(scratch),
+                      plan.scratch_bytes)  # fmt: skip
     depthwise_weight_sum(k_list.size, address(partials), splits, k_list.size * row, row, shape[0],
                          address(gw), address(k_list), gw.strides[0])  # fmt: skip
     return gw

@@ -4,7 +4,7 @@ No im2col. Pixels of the output are the rows of a matrix product, the input chan
 position its inner dimension, and both are found through lists of addresses (``conv_plan``):
 
     for each chunk (some images, or a band of rows of one):
-        copy its input to a padded scratch image, in the cache, channels last      (unless it is already so)
+        copy its input to a padded scratch image, channels last     (unless x can be read as it is)
         for each job (1 forward, stride² for an input gradient), group, panel of output channels:
             for each MR pixels:  one call of the micro-kernel
 
@@ -41,7 +41,8 @@ PANEL_BYTES = 256 * 1024  # of packed weights that one pass over a chunk reads
 
 @device
 def _tail(lists, tail, first, count, mr):
-    """The row list ``lists`` from ``first`` on, ``count`` < mr long, continued by its last entry."""
+    """The row list ``lists`` from ``first`` on, ``count`` < mr long, continued by its last
+    entry."""
     for i in range(mr):
         store_i64(tail + 8 * i, load_i64(lists + 8 * (first + min(i, count - 1))))
 
@@ -83,8 +84,9 @@ def chunk_input(plan, chunk, x, target):
     if not copies:
         return x + first * s_n + at_band * row_step * s_h
     for i in range(min(images, n - first)):
-        call(copier, target + i * rows * columns * pitch, pitch, rows, columns, x + (first + i) * s_n,
-             s_h, s_w, s_c, h, w, channels, row + at_band * row_step, column)  # fmt: skip
+        call(copier, target + i * rows * columns * pitch, pitch, rows, columns,
+             x + (first + i) * s_n, s_h, s_w, s_c, h, w, channels, row + at_band * row_step,
+             column)  # fmt: skip
     return target
 
 
@@ -92,8 +94,9 @@ def chunk_input(plan, chunk, x, target):
 def convolve_chunk(plan, jobs, chunk, x, target, packed, bias, mode, tail, wide, narrow):
     """One chunk of a convolution or input gradient by ``conv_plan.Plan`` (its table and jobs).
 
-    Called by the kernels that say where the chunk's output goes: ``target`` is where it begins, ``tail`` the worker's scratch memory, ``wide``
-    and ``narrow`` are the micro-kernels of the full panels and of the last one.
+    Called by the kernels that say where the chunk's output goes: ``target`` is where it begins,
+    ``tail`` the worker's scratch memory, ``wide`` and ``narrow`` are the micro-kernels of the full
+    panels and of the last one.
     """
     n, images, bands, band = unpack(plan, 4)
     groups, c_group, o_group, nr, o_n, o_band, n_jobs = unpack(plan + 8 * 18, 7)
@@ -150,8 +153,8 @@ def correlate(
     n, images, bands = unpack(plan, 3)
     o_n, o_band = unpack(plan + 8 * 22, 2)
     target = out + chunk // bands * images * o_n + chunk % bands * o_band
-    call(body, plan, jobs, chunk, x, target, packed, bias, mode,
-         scratch + worker * scratch_bytes, wide, narrow)  # fmt: skip
+    call(body, plan, jobs, chunk, x, target, packed, bias, mode, scratch + worker * scratch_bytes,
+         wide, narrow)  # fmt: skip
 
 
 def pack(plan: Plan, w: Any, columns: int, n_step: int, group_step: int, groups: int) -> Any:
@@ -160,8 +163,8 @@ def pack(plan: Plan, w: Any, columns: int, n_step: int, group_step: int, groups:
     packed = empty((sum(k.size for k in plan.k_lists) * groups * cut.columns,), np.float32)
     at = address(packed)
     for k_list in plan.k_lists:
-        pack_panels(groups * cut.count, at, address(w), address(k_list), k_list.size, n_step, columns,
-                    cut.columns, cut.nr, group_step)  # fmt: skip
+        pack_panels(groups * cut.count, at, address(w), address(k_list), k_list.size, n_step,
+                    columns, cut.columns, cut.nr, group_step)  # fmt: skip
         at += k_list.size * groups * cut.columns * 4
     return packed
 
@@ -174,9 +177,9 @@ def entries(columns: int) -> tuple[int, int]:
 
 def _run(plan: Plan, x: Any, out: Any, packed: Any, columns: int, bias: Any, mode: int) -> None:
     scratch = empty((plan.scratch_bytes * max_workers() // 4 + 16,), np.float32)
-    correlate(plan.chunks, convolve_chunk.load(), address(plan.table), address(plan.jobs), address(x), address(out),
-              address(packed), 0 if bias is None else address(bias), mode, address(scratch),
-              plan.scratch_bytes, *entries(columns))  # fmt: skip
+    correlate(plan.chunks, convolve_chunk.load(), address(plan.table), address(plan.jobs),
+              address(x), address(out), address(packed), 0 if bias is None else address(bias), mode,
+              address(scratch), plan.scratch_bytes, *entries(columns))  # fmt: skip
 
 
 def conv(
@@ -184,7 +187,8 @@ def conv(
 ) -> Any:
     """y = conv(x, w) + bias: (N, C, H, W), (O, C/groups, I, J) -> (N, O, P, Q).
 
-    ``relu`` applies max(·, 0); with ``into`` (unit stride along O) y is added to that array, bias and all.
+    ``relu`` applies max(·, 0); with ``into`` (unit stride along O) y is added to that array, bias
+    and all.
     """
     shape = (x.shape[0], w.shape[0], *window.output(x.shape[2:]))
     y = channels_last(shape) if into is None else into
@@ -204,7 +208,8 @@ def conv(
 def conv_input_grad(
     gy: Any, w: Any, shape: Shape, window: Window, groups: int, into: Any = None
 ) -> Any:
-    """gx of shape ``shape``, (N, C, H, W); with ``into`` (channels last) it is added to that array instead."""
+    """gx of shape ``shape``, (N, C, H, W); with ``into`` (channels last) it is added to that array
+    instead."""
     gx = channels_last(shape) if into is None else into
     plan = correlation_plan(
         Source(gy.shape, gy.strides), Source(gx.shape, gx.strides), w.strides, window, groups, True
@@ -218,7 +223,7 @@ def conv_input_grad(
     return gx
 
 
-# -- the weight gradient ----------------------------------------------------------------------------
+# -- the weight gradient ---------------------------------------------------------------------------
 
 
 @device
@@ -231,20 +236,21 @@ def _panel_times_runs(
         start, to = base + load_i64(taps + 8 * t), target + t * run_rows * nr * 4
         for r in range(0, run, mr):
             call(entry, start + 4 * r, tap_step, pixels, count, panel, 4 * nr, to + 4 * nr * r,
-                         4 * nr, accumulate)  # fmt: skip
+                 4 * nr, accumulate)  # fmt: skip
 
 
 @kernel
 def weight_partials(chunk, worker, plan, x, gy, partials, scratch, scratch_bytes, wide, narrow):
     """Partial weight gradients: chunk = (split of the units of pixels) × (share of the panels).
 
-    The splits are added up by ``weight_sum``; they depend on the shapes only, so the sum has the same
-    bits for any number of threads. partials[split][group][panel][tap][row of the run][column].
+    The splits are added up by ``weight_sum``; they depend on the shapes only, so the sum has the
+    same bits for any number of threads. partials[split][group][panel][tap][row of the run][column].
     """
-    (n, images, bands, band, s_n, s_h, s_w, s_c, h, w, channels, row, row_step, rows, column, columns,
-     pitch, height, width, g_n, g_o, g_p, g_q, c_group, o_group, padded, nr, per_group, panels, units,
-     splits, shares, pixels, taps, n_taps, run, run_rows, tap_step, partial_bytes, panel_bytes,
-     together_wide, mr_wide, together_narrow, mr_narrow, copier) = unpack(plan, 45)  # fmt: skip
+    (n, images, bands, band, s_n, s_h, s_w, s_c, h, w, channels, row, row_step, rows, column,
+     columns, pitch, height, width, g_n, g_o, g_p, g_q, c_group, o_group, padded, nr, per_group,
+     panels, units, splits, shares, pixels, taps, n_taps, run, run_rows, tap_step,
+     partial_bytes, panel_bytes, together_wide, mr_wide, together_narrow, mr_narrow,
+     copier) = unpack(plan, 45)  # fmt: skip
     split, share = chunk // shares, chunk % shares
     panel = scratch + worker * scratch_bytes
     base = panel + panel_bytes
@@ -254,15 +260,15 @@ def weight_partials(chunk, worker, plan, x, gy, partials, scratch, scratch_bytes
         first, at_band = unit // bands * images, unit % bands
         count, high = min(images, n - first), min(band, height - at_band * band)
         for i in range(count):
-            call(copier, base + i * image_bytes, pitch, rows, columns, x + (first + i) * s_n, s_h, s_w,
-                        s_c, h, w, channels, row + at_band * row_step, column)  # fmt: skip
+            call(copier, base + i * image_bytes, pitch, rows, columns, x + (first + i) * s_n, s_h,
+                 s_w, s_c, h, w, channels, row + at_band * row_step, column)  # fmt: skip
         for index in range(panels * share // shares, panels * (share + 1) // shares):
             group, o = index // per_group, index % per_group * nr
             vectors = min(nr, padded - o)
             for i in range(count):
                 at = gy + (first + i) * g_n + at_band * band * g_p + (group * o_group + o) * g_o
-                call(copier, panel + i * high * width * vectors * 4, 4 * vectors, high, width, at, g_p, g_q,
-                     g_o, high, width, min(vectors, o_group - o), 0, 0)  # fmt: skip
+                call(copier, panel + i * high * width * vectors * 4, 4 * vectors, high, width, at,
+                     g_p, g_q, g_o, high, width, min(vectors, o_group - o), 0, 0)  # fmt: skip
             matrix = partials + split * partial_bytes
             matrix += (group * padded + o) * n_taps * run_rows * 4
             full = vectors == nr
@@ -276,7 +282,8 @@ def weight_partials(chunk, worker, plan, x, gy, partials, scratch, scratch_bytes
 
 @kernel
 def weight_sum(chunk, worker, plan, partials, gw, k_list, n_step, group_step):
-    """gw[group·group_step + k_list[k] + o·n_step] = Σ_splits partials: one tap of one panel a chunk."""
+    """gw[group·group_step + k_list[k] + o·n_step] = Σ_splits partials: one tap of one panel a
+    chunk."""
     (o_group, padded, nr, per_group, panels, units, splits, shares, pixels, taps, n_taps, run,
      run_rows, tap_step, partial_bytes) = unpack(plan + 8 * 24, 15)  # fmt: skip
     index, tap = chunk // n_taps, chunk % n_taps
@@ -292,7 +299,8 @@ def weight_sum(chunk, worker, plan, partials, gw, k_list, n_step, group_step):
 
 
 def conv_weight_grad(x: Any, gy: Any, shape: Shape, window: Window, groups: int) -> Any:
-    """gw of shape ``shape``, (O, C/groups, I, J): Σ over images and pixels of gy · x under each tap."""
+    """gw of shape ``shape``, (O, C/groups, I, J): Σ over images and pixels of gy · x under each
+    tap."""
     gw = empty(shape, np.float32)
     plan = weight_plan(
         Source(x.shape, x.strides), Source(gy.shape, gy.strides), shape, gw.strides, window, groups

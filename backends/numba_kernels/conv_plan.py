@@ -7,8 +7,8 @@ regular grid, each the sum over some taps of an input pixel (all its channels) t
 
 Forward: one phase, i0 = −padding, i_step = stride, offset = tap·dilation, o_step = 1.
 
-Input gradient: cell h of gx hears from output p through tap i when p·s + i·d − lo = h. Cells with the
-same remainder r = (h + lo) mod s hear the same taps, those with i·d mod s = r, at
+Input gradient: cell h of gx hears from output p through tap i when p·s + i·d − lo = h. Cells with
+the same remainder r = (h + lo) mod s hear the same taps, those with i·d mod s = r, at
 p = (h + lo − r)/s − (i·d − r)/s: so there is one phase a remainder, with i_step = 1 and o_step = s.
 A stride-2 gradient is four small dense convolutions instead of one full of zeros, and a transposed
 convolution is the same thing.
@@ -80,9 +80,10 @@ class Source(NamedTuple):
 class Plan:
     """Everything about one geometry that ``conv_direct.correlate`` needs, as tables of integers.
 
-    ``table`` holds the fields in the order in which the kernel unpacks them, ``jobs`` one row of eight
-    integers a phase. ``k_lists`` give, for each phase, the kernel position and channel of every row of
-    the packed matrix: (tap index i·J + j, channel) pairs. ``keep`` owns the lists behind the addresses.
+    ``table`` holds the fields in the order in which the kernel unpacks them, ``jobs`` one row of
+    eight integers a phase. ``k_lists`` give, for each phase, the kernel position and channel of
+    every row of the packed matrix: (tap index i·J + j, channel) pairs. ``keep`` owns the lists
+    behind the addresses.
     """
 
     chunks: int
@@ -203,10 +204,10 @@ def correlation_plan(
                      len(taps), run, packed))  # fmt: skip
         packed += groups * len(positions) * cut.columns * 4
     out_band = band * per_axis[0][0].out_step * o_h
-    table = (n, images, bands, band, int(copies), s_n, s_h, s_w, s_c, h, w, channels,
-             row_lo, band * in_step, scratch_rows, col_lo, columns, pitch,
-             groups, c_group, o_group, cut.nr, o_n, out_band, len(jobs), TILE_ROWS[cut.wide - 1],
-             TILE_ROWS[cut.narrow - 1], cut.columns, cut.lanes, copy_window.load())  # fmt: skip
+    table = (n, images, bands, band, int(copies), s_n, s_h, s_w, s_c, h, w, channels, row_lo,
+             band * in_step, scratch_rows, col_lo, columns, pitch, groups, c_group, o_group, cut.nr,
+             o_n, out_band, len(jobs), TILE_ROWS[cut.wide - 1], TILE_ROWS[cut.narrow - 1],
+             cut.columns, cut.lanes, copy_window.load())  # fmt: skip
     covered = [sum(p.count for p in phases) for phases in per_axis]
     scratch = 2 * MAX_ROWS * 8 + (images * scratch_rows * row_pitch if copies else 0)
     return Plan(
@@ -234,7 +235,7 @@ def _offsets(grid: tuple[np.ndarray, ...], steps: tuple[int, ...]) -> np.ndarray
     return np.ascontiguousarray(total, np.int64)
 
 
-# -- the weight gradient ----------------------------------------------------------------------------
+# -- the weight gradient ---------------------------------------------------------------------------
 
 SPLIT_BYTES = 4 << 20  # of partial weight gradients, all splits together
 MAX_SPLITS = 16
@@ -259,7 +260,8 @@ class WeightPlan:
 def weight_plan(
     source: Source, gradient: Source, w_shape: Shape, w_strides: Shape, window: Window, groups: int
 ) -> WeightPlan:
-    """The plan of gw = Σ over pixels of x under a tap × gy, for x ``source`` and gy ``gradient``."""
+    """The plan of gw = Σ over pixels of x under a tap × gy, for x ``source`` and gy
+    ``gradient``."""
     (n, channels, h, w), (s_n, s_c, s_h, s_w) = source
     (_, out_channels, *sizes), _ = gradient
     rows, cols = (
@@ -298,11 +300,12 @@ def weight_plan(
     shares = min(count, -(-MAX_SPLITS // 2 // splits))
     panel_bytes = len(pixels) * cut.nr * 4
     image_bytes = images * scratch_rows * row_pitch + 64
-    table = (n, images, bands, band, s_n, s_h, s_w, s_c, h, w, channels, row_lo, band * rows.in_step,
-             scratch_rows, col_lo, columns, pitch, rows.count, cols.count, *gradient.strides,
-             c_group, o_group, cut.columns, cut.nr, cut.count, count, units, splits, shares,
-             address(pixels), address(taps), len(taps), run, run_rows, steps[0] if even else 0,
-             partial_bytes, panel_bytes, *tiles[0], *tiles[1], copy_window.load())  # fmt: skip
+    table = (n, images, bands, band, s_n, s_h, s_w, s_c, h, w, channels, row_lo,
+             band * rows.in_step, scratch_rows, col_lo, columns, pitch, rows.count, cols.count,
+             *gradient.strides, c_group, o_group, cut.columns, cut.nr, cut.count, count, units,
+             splits, shares, address(pixels), address(taps), len(taps), run, run_rows,
+             steps[0] if even else 0, partial_bytes, panel_bytes, *tiles[0], *tiles[1],
+             copy_window.load())  # fmt: skip
     return WeightPlan(
         chunks=splits * shares,
         table=np.array(table, np.int64),
@@ -322,13 +325,15 @@ def weight_plan(
 def column_tile(taps: int, run: int, nv: int) -> tuple[int, int]:
     """(taps, rows of a run) of the ``columns_kernel``: the fewest loads and multiply-adds.
 
-    The tile's registers bound it; unlike ``rows_kernel`` it needs only one address. Short runs (first
-    layers, 1 to 3 channels) put several taps into one tile.
+    The tile's registers bound it; unlike ``rows_kernel`` it needs only one address. Short runs
+    (first layers, 1 to 3 channels) put several taps into one tile.
     """
     registers = 16 if WIDTH == 8 else 32
     most = (registers - 2 - nv) // nv
     if run <= most:
-        return max(t for t in range(1, taps + 1) if taps % t == 0 and t * run <= max(most, run)), run
+        return max(
+            t for t in range(1, taps + 1) if taps % t == 0 and t * run <= max(most, run)
+        ), run
     if run % 8 == 0 and most >= 8:
         return 1, 8
     return 1, min(range(most, 3, -1), key=lambda m: -(-run // m) * (m * nv + nv + 1))

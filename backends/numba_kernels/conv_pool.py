@@ -1,8 +1,9 @@
 """Convolution, ReLU and 2×2 max pooling in one pass.
 
-max(pool(y), 0) = pool(max(y, 0)), so the convolution of a chunk goes to scratch memory that stays in the
-cache, and only the pooled quarter of it, with the winners, is ever written out. Small convolutions
-on large maps (LeNet's) spend as much time on writing and reading their output as on computing it.
+max(pool(y), 0) = pool(max(y, 0)), so the convolution of a chunk goes to scratch memory that stays
+in the cache, and only the pooled quarter of it, with the winners, is ever written out. Small
+convolutions on large maps (LeNet's) spend as much time on writing and reading their output as on
+computing it.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ def _pool_pixel(source, row, pixel, channels, target, winners, spare):
 
 @kernel
 def pooled(
-    chunk, worker, body, plan, jobs, x, out, winners, packed, bias, height, width, channels, scratch,
+    chunk, worker, body, plan, jobs, x, out, winners, packed, bias, height, width, channels,
+    scratch,
     scratch_bytes, conv_bytes, wide, narrow,
 ):  # fmt: skip
     """Convolve a chunk into scratch memory, then pool it into ``out`` and ``winners``."""
@@ -103,8 +105,8 @@ def conv_relu_pool(x: Any, w: Any, bias: Any, window: Window, groups: int) -> tu
     rows = images * height if images > 1 else band
     scratch_bytes = -(-(plan.scratch_bytes + rows * width * pixel + BYTES) // 64) * 64
     scratch = empty((scratch_bytes * max_workers() // 4,), np.float32)
-    pooled(plan.chunks, convolve_chunk.load(), address(plan.table), address(plan.jobs), address(x), address(y),
-           address(winners), address(packed), 0 if bias is None else address(bias), height, width, o,
-            address(scratch), scratch_bytes, plan.scratch_bytes,
-           *entries(columns))  # fmt: skip
+    pooled(plan.chunks, convolve_chunk.load(), address(plan.table), address(plan.jobs),
+           address(x), address(y), address(winners), address(packed),
+           0 if bias is None else address(bias), height, width, o, address(scratch),
+           scratch_bytes, plan.scratch_bytes, *entries(columns))  # fmt: skip
     return y, winners.transpose(0, 3, 1, 2)

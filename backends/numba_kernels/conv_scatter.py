@@ -1,16 +1,16 @@
 """Input gradient for few input channels: one matrix product, then shifted rows added up.
 
-With 1, 3 or 6 input channels the phases of ``conv_direct`` would fill 1, 3 or 6 lanes of each vector.
-Here all kernel positions share the vectors instead:
+With 1, 3 or 6 input channels the phases of ``conv_direct`` would fill 1, 3 or 6 lanes of each
+vector. Here all kernel positions share the vectors instead:
 
     t[p, q][i, j, c] = Σ_o gy[p, q, o] · w[o, c, i, j]              rows of I·J·C columns
     gx[p·s + i·d − pad, q·s + j·d − pad, c] += t[p, q][i, j, c]
 
-(what is called GEMM + col2im). The sums are made line by line of gx: for each q first over the kernel
-rows i that reach the line, in registers, then into the line at the shift of q. Adding every (p, q, i)
-to the image at once would do I times as many overlapping reads of what was just written, for which the
-processor has to wait. Only the products of the rows that a line needs are kept, in a ring.
-It serves gradients of first layers and transposed convolutions to few channels.
+(what is called GEMM + col2im). The sums are made line by line of gx: for each q first over the
+kernel rows i that reach the line, in registers, then into the line at the shift of q. Adding every
+(p, q, i) to the image at once would do I times as many overlapping reads of what was just written,
+for which the processor has to wait. Only the products of the rows that a line needs are kept, in a
+ring. It serves gradients of first layers and transposed convolutions to few channels.
 """
 
 from __future__ import annotations
@@ -78,12 +78,12 @@ def make_plan(
     columns = channel * w_strides[1] + i * w_strides[2] + j * w_strides[3]
     lists = 16 * MAX_ROWS + 8 * k
     line_bytes = 4 * (wide * c + WIDTH)
-    table = (o, p, q, g_n, c, h, w, x_n, x_h, x_w, k, m, s, t, top, left, d, e, runs, pixel, cut.lanes,
-             cut.nr, TILE_ROWS[cut.wide - 1], TILE_ROWS[cut.narrow - 1], together, ring, lists,
-             line_bytes, wide, address(a_rows), address(c_rows), address(taps))  # fmt: skip
+    table = (o, p, q, g_n, c, h, w, x_n, x_h, x_w, k, m, s, t, top, left, d, e, runs, pixel,
+             cut.lanes, cut.nr, TILE_ROWS[cut.wide - 1], TILE_ROWS[cut.narrow - 1], together, ring,
+             lists, line_bytes, wide, address(a_rows), address(c_rows), address(taps))  # fmt: skip
     scratch_bytes = -(-(lists + line_bytes + ring * q * pixel + 4 * WIDTH) // 64) * 64
-    return Plan(np.array(table, np.int64), columns.astype(np.int64), cut, scratch_bytes,
-                [a_rows, c_rows, taps])  # fmt: skip
+    return Plan(np.array(table, np.int64), columns.astype(np.int64), cut, scratch_bytes, [a_rows,
+                c_rows, taps])  # fmt: skip
 
 
 @kernel
@@ -103,7 +103,8 @@ def pack_columns(chunk, worker, target, w, k_step, k_count, n_list, n_count, pad
 
 @device
 def _line(plan, line, products, sources, row):
-    """Row ``row`` of the padded image from the products that reach it; ``sources`` is room for a list."""
+    """Row ``row`` of the padded image from the products that reach it; ``sources`` is room for a
+    list."""
     p, q = unpack(plan + 8, 2)
     (c,) = unpack(plan + 8 * 4, 1)
     k, m, s, t, top, left, d, e, runs, pixel = unpack(plan + 8 * 10, 10)
@@ -136,7 +137,8 @@ def scatter(
 ):
     """The gradient of one image a chunk."""
     o, p, q, g_n, c, h, w, x_n, x_h, x_w, k, m, s, t, top, left = unpack(plan, 16)
-    (pixel, lanes, nr, mr_wide, mr_narrow, together, ring, lists, line_bytes, wide, a_rows, c_rows, taps
+    (pixel, lanes, nr, mr_wide, mr_narrow, together, ring, lists, line_bytes, wide, a_rows,
+     c_rows, taps
      ) = unpack(plan + 8 * 19, 13)  # fmt: skip
     tail = scratch + worker * scratch_bytes
     line = tail + lists
@@ -146,9 +148,10 @@ def scatter(
         block = products + first % ring * q * pixel
         for n in range(0, pixel // 4, nr):
             full = pixel // 4 - n >= nr
-            pixels_times_panel(wide_entry if full else narrow_entry, mr_wide if full else mr_narrow,
-                               count * q, gy + chunk * g_n, a_rows + 8 * first * q, c_rows, tail, taps,
-                               1, o, packed + n * o * 4, block + 4 * n, lanes, 0, 0)  # fmt: skip
+            pixels_times_panel(wide_entry if full else narrow_entry,
+                               mr_wide if full else mr_narrow, count * q, gy + chunk * g_n,
+                               a_rows + 8 * first * q, c_rows, tail, taps, 1, o,
+                               packed + n * o * 4, block + 4 * n, lanes, 0, 0)  # fmt: skip
         # Lines that no later product reaches; after the last block, all that are left.
         end = h if first + count == p else min(h, (first + count) * s - top)
         for row in range(max(0, first * s - top) if first else 0, end):
@@ -171,10 +174,11 @@ def conv_input_grad(
     plan = make_plan(gy.shape, gy.strides, shape, gx.strides, w.strides, window)
     cut, outputs = plan.panels, w.shape[0]
     packed = empty((cut.columns * outputs,), np.float32)
-    pack_columns(cut.count, address(packed), address(w), w.strides[0], outputs, address(plan.columns),
-                 plan.columns.size, cut.columns, cut.nr)  # fmt: skip
+    pack_columns(cut.count, address(packed), address(w), w.strides[0], outputs,
+                 address(plan.columns), plan.columns.size, cut.columns, cut.nr)  # fmt: skip
     scratch = empty((plan.scratch_bytes * max_workers() // 4 + 16,), np.float32)
     entries = [rows_kernel(nv, cut.lanes).load() for nv in (cut.wide, cut.narrow)]
     scatter(shape[0], address(plan.table), address(gy), address(gx), address(packed),
-            0 if into is None else ACCUMULATE, address(scratch), plan.scratch_bytes, *entries)  # fmt: skip
+            0 if into is None else ACCUMULATE, address(scratch), plan.scratch_bytes,
+            *entries)  # fmt: skip
     return gx

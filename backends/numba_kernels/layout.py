@@ -70,7 +70,8 @@ def add_floats(target: int, source: int, count: int) -> None:
 
 @device
 def copy_matrix(target, pitch, source, s_r, s_c, rows, columns):
-    """target[r·pitch + 4·c] = source[r·s_r + c·s_c]: whichever of r and c is contiguous in the source."""
+    """target[r·pitch + 4·c] = source[r·s_r + c·s_c]: whichever of r and c is contiguous in the
+    source."""
     if s_c == 4 and s_r == pitch and pitch == 4 * columns:
         copy_floats(target, source, rows * columns)
     elif s_c == 4:
@@ -105,8 +106,9 @@ def copy_padded(target, pitch, source, s_r, s_c, rows, columns):
 def copy_window(target, pitch, rows, columns, source, s_h, s_w, s_c, h, w, channels, row, column):
     """target[r, q, :] = source[row + r, column + q, :] for r < rows, q < columns; 0 outside h × w.
 
-    ``target`` has pixels of ``pitch`` bytes, those beyond the channels become 0; ``row`` and ``column``
-    may be negative (padding). Other kernels reach it by ``call``, through an address in their plan.
+    ``target`` has pixels of ``pitch`` bytes, those beyond the channels become 0; ``row`` and
+    ``column`` may be negative (padding). Other kernels reach it by ``call``, through an address in
+    their plan.
     """
     first = min(max(-column, 0), columns)
     last = max(first, min(columns, w - column))
@@ -155,12 +157,13 @@ def channels_last(shape: Shape) -> Any:
 def copy_images(chunk, worker, target, t_n, t_h, source, s_n, s_c, s_h, s_w, h, w, channels):
     """One image row a chunk: target[n, h, w, c] = source[n, c, h, w]."""
     n, row = chunk // h, chunk % h
-    copy_matrix(target + n * t_n + row * t_h, 4 * channels, source + n * s_n + row * s_h, s_w, s_c, w,
-                channels)  # fmt: skip
+    copy_matrix(target + n * t_n + row * t_h, 4 * channels, source + n * s_n + row * s_h, s_w, s_c,
+                w, channels)  # fmt: skip
 
 
 def to_channels_last(x: Any) -> Any:
-    """x (N, C, H, W) itself when its channels are contiguous in memory, else a copy of which they are."""
+    """x (N, C, H, W) itself when its channels are contiguous in memory, else a copy of which they
+    are."""
     if x.strides[1] == 4:
         return x
     n, c, h, w = x.shape

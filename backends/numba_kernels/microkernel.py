@@ -67,7 +67,8 @@ MAX_ROWS = max(TILE_ROWS)
 
 
 class Panels(NamedTuple):
-    """How a matrix of some columns is cut into panels: ``count`` of them, ``wide`` vectors each but the
+    """How a matrix of some columns is cut into panels: ``count`` of them, ``wide`` vectors each
+    but the
     last, which has ``narrow``, and ``lanes`` floats a vector."""
 
     count: int
@@ -90,8 +91,8 @@ class Panels(NamedTuple):
 def panels(columns: int) -> Panels:
     """Wide panels read A less often. 1 vector: 1; 4: 2 + 2; 5: 3 + 2; 6: 3 + 3; 7: 3 + 3 + 1.
 
-    Up to half a vector of columns half vectors are used: processors that split the widest vectors in two
-    (Zen 4) run them twice as fast.
+    Up to half a vector of columns half vectors are used: processors that split the widest vectors
+    in two (Zen 4) run them twice as fast.
     """
     lanes = WIDTH // 2 if WIDTH > 4 and columns <= WIDTH // 2 else WIDTH
     vectors = -(-columns // lanes)
@@ -150,7 +151,8 @@ def _choose(
 
 
 class _Tile:
-    """MR × NV vectors of ``lanes`` floats: the registers of a micro-kernel and what is done to them."""
+    """MR × NV vectors of ``lanes`` floats: the registers of a micro-kernel and what is done to
+    them."""
 
     def __init__(self, b: ir.IRBuilder, mr: int, nv: int, lanes: int) -> None:
         self.b, self.mr, self.nv = b, mr, nv
@@ -161,7 +163,8 @@ class _Tile:
     def multiply_add(
         self, sums: list[ir.Value], rows: list[ir.Value], columns: ir.Value
     ) -> list[ir.Value]:
-        """One k: sums[i, :] += A[i, k] · B[k, :] with A[i, k] at rows[i], B[k, :] at ``columns``."""
+        """One k: sums[i, :] += A[i, k] · B[k, :] with A[i, k] at rows[i], B[k, :] at
+        ``columns``."""
         b, nv = self.b, self.nv
         vectors = [
             emit_load(b, b.add(columns, const(self.bytes * j)), self.vector) for j in range(nv)
@@ -250,9 +253,9 @@ def rows_kernel(nv: int, lanes: int = WIDTH) -> Kernel:
     """C[i, :] (+)= bias + Σ_t Σ_{k<run} A[a + a_rows[i] + taps[t] + 4k] · B[t·run + k, :].
 
     i < MR = TILE_ROWS[nv − 1]. B is packed: nv vectors a step, t and k in order, unused lanes zero.
-    C[i] begins at c + c_rows[i]; the ``lanes`` argument says how many floats of its last vector exist.
-    ``bias`` is an address or 0; n_taps and run are at least 1. A tile at the edge repeats its last row
-    in both lists: the row is then computed and stored twice, alike.
+    C[i] begins at c + c_rows[i]; the ``lanes`` argument says how many floats of its last vector
+    exist. ``bias`` is an address or 0; n_taps and run are at least 1. A tile at the edge repeats
+    its last row in both lists: the row is then computed and stored twice, alike.
     """
     tile = _rows_intrinsic(TILE_ROWS[nv - 1], nv, lanes)
 
@@ -264,7 +267,9 @@ def rows_kernel(nv: int, lanes: int = WIDTH) -> Kernel:
 
 def _columns_intrinsic(groups: int, per: int, nv: int, width: int) -> Any:
     @intrinsic
-    def columns_tile(typingctx, a, group_step, k_list, k_count, panel, b_step, c, c_step, accumulate):
+    def columns_tile(
+        typingctx, a, group_step, k_list, k_count, panel, b_step, c, c_step, accumulate
+    ):
         def generate(context, b, signature, args):
             a, group_step, k_list, k_count, panel, b_step, c, c_step, accumulate = args
             tile = _Tile(b, groups * per, nv, width)
@@ -297,9 +302,9 @@ def _columns_intrinsic(groups: int, per: int, nv: int, width: int) -> Any:
 def columns_kernel(groups: int, per: int, nv: int, lanes: int = WIDTH) -> Kernel:
     """C[g·per + i, :] (+)= Σ_k A[a + g·group_step + k_list[k] + 4i] · B[panel + k·b_step, :].
 
-    ``groups`` times ``per`` rows, contiguous floats within a group: channels under neighbouring taps. All
-    of them are read at each step, and nv whole vectors of each row of B and C, whose rows are c_step
-    bytes apart: both must have them. k_count is at least 1.
+    ``groups`` times ``per`` rows, contiguous floats within a group: channels under neighbouring
+    taps. All of them are read at each step, and nv whole vectors of each row of B and C, whose
+    rows are c_step bytes apart: both must have them. k_count is at least 1.
     """
     tile = _columns_intrinsic(groups, per, nv, lanes)
 
@@ -311,7 +316,8 @@ def columns_kernel(groups: int, per: int, nv: int, lanes: int = WIDTH) -> Kernel
 
 @intrinsic
 def call(typingctx, entry, *arguments):
-    """Inside a kernel: call the kernel whose ``load()`` is ``entry``. Unlike a direct call this does not
+    """Inside a kernel: call the kernel whose ``load()`` is ``entry``. Unlike a direct call this
+    does not
     compile the other kernel's code into the caller once more."""
 
     def generate(context, b, signature, args):

@@ -21,8 +21,9 @@ Functions inside kernels (v, a, b, c vectors; x scalar; p address; n count of la
     lane_sum(v)  lane_max(v)       one scalar, in a fixed order of pairs
     power_of_two(v) = 2**v for whole v in [-126, 127]   round_even(v)
     load_f32(p)  store_f32(p, x)  load_i64(p)  store_i64(p, i)    scalars
-    transpose_square(p, s, q, t)   N × N floats at q, rows t bytes apart, transposed to p, rows s apart
-    unpack(p, 12)                  the 12 (a literal) int64 at p, as a tuple: a table of parameters
+    transpose_square(p, s, q, t)   N × N floats at q, rows t bytes apart, transposed to p, rows s
+    apart unpack(p, 12)                  the 12 (a literal) int64 at p, as a tuple: a table of
+    parameters
 """
 
 from __future__ import annotations
@@ -369,7 +370,8 @@ def unpack(typingctx: Any, address: Any, count: Any) -> Any:
 def transpose_square(
     typingctx: Any, target: Any, target_step: Any, source: Any, source_step: Any
 ) -> Any:
-    """Rows are read whole; then log2(N) rounds swap the off-diagonal quarters of ever smaller squares."""
+    """Rows are read whole; then log2(N) rounds swap the off-diagonal quarters of ever smaller
+    squares."""
 
     def generate(context: Any, b: Any, signature: Any, args: Any) -> Any:
         target, target_step, source, source_step = args

@@ -6,9 +6,9 @@ Three stages (``winograd_tiles`` has the mathematics):
 2. for each f, a matrix product over channels: M[f] = V[f] · U[f], U the transformed weights;
 3. each output tile is transformed back.
 
-Narrow layers run all three for a block of tiles at a time, in one kernel: V and M of a block stay in
-the second-level cache (``fused``). Wide layers have weights larger than that cache, which every block
-would read again; there each stage runs over many tiles before the next (``staged``).
+Narrow layers run all three for a block of tiles at a time, in one kernel: V and M of a block stay
+in the second-level cache (``fused``). Wide layers have weights larger than that cache, which every
+block would read again; there each stage runs over many tiles before the next (``staged``).
 
 The input gradient of such a convolution is the convolution of gy with the kernel turned by 180° and
 its channel axes exchanged, padded by 2 − padding.
@@ -42,7 +42,7 @@ from .winograd_tiles import F4
 
 FUSED_BYTES = 512 * 1024  # V and M of a block of tiles
 STAGED_BYTES = 16 << 20  # V and M of all tiles between two stages
-STAGED_WEIGHTS = 4 << 20  # transformed weights above which stages are separate
+STAGED_WEIGHTS = 16 << 20  # transformed weights above which stages are separate
 STAGED_SUMS = 1 << 20  # sums of a weight gradient, likewise
 WEIGHT_ROWS = 64  # of a chunk that transforms weights
 GROUP = 8  # tiles of a chunk that only transforms
@@ -97,22 +97,24 @@ def make_plan(problem: Problem, m: int, gradient: bool = False) -> Plan:
     else:
         least = 32 if gradient else 16  # the sums of a gradient are read and written once a block
         block = min(tiles, 64, max(least, FUSED_BYTES // tile_bytes // 8 * 8))
-    # One more cache line from entry to entry: a power of two would put all of them into one cache set.
+    # One more cache line from entry to entry: a power of two would put all of them into one cache
+    # set.
     v_step, m_step = ((block + MAX_ROWS) * 4 * width + 64 for width in (cp, op))
     u_step = c * op * 4 + 64
     a_rows = np.arange(block + MAX_ROWS, dtype=np.int64) * 4 * cp
     c_rows = np.arange(block + MAX_ROWS, dtype=np.int64) * 4 * op
     taps = np.zeros(1, np.int64)
-    table = (tiles, high, wide, h, w, s_n, s_h, s_w, c, cp, *pad, p, q, o, op, o_n, o_h, o_w, block, v_step,
-             m_step, cut.nr, TILE_ROWS[cut.wide - 1], TILE_ROWS[cut.narrow - 1],
-             u_step, address(a_rows), address(c_rows), address(taps), copy_window.load())  # fmt: skip
+    table = (tiles, high, wide, h, w, s_n, s_h, s_w, c, cp, *pad, p, q, o, op, o_n, o_h, o_w, block,
+             v_step, m_step, cut.nr, TILE_ROWS[cut.wide - 1], TILE_ROWS[cut.narrow - 1], u_step,
+             address(a_rows), address(c_rows), address(taps), copy_window.load())  # fmt: skip
     return Plan(np.array(table, np.int64), tiles, block, staged, v_step, m_step, u_step, cut,
                 [a_rows, c_rows, taps])  # fmt: skip
 
 
 @device
 def products(plan, first, count, v, mm, u, wide, narrow):
-    """M[f] = V[f] · U[f] for one f, on the ``count`` tiles from ``first`` on (rounded up to whole MR)."""
+    """M[f] = V[f] · U[f] for one f, on the ``count`` tiles from ``first`` on (rounded up to whole
+    MR)."""
     c, cp = unpack(plan + 8 * 8, 2)
     (op,) = unpack(plan + 8 * 15, 1)
     nr, mr_wide, mr_narrow, u_step, a_rows, c_rows, taps = unpack(plan + 8 * 22, 7)
@@ -122,7 +124,7 @@ def products(plan, first, count, v, mm, u, wide, narrow):
         entry = wide if width == nr else narrow
         for t in range(first, first + count, mr):
             call(entry, v, a_rows + 8 * t, taps, 1, c, u + o * c * 4, mm + 4 * o, c_rows + 8 * t,
-                      WIDTH, 0, 0)  # fmt: skip
+                 WIDTH, 0, 0)  # fmt: skip
 
 
 def _kernels(F):
@@ -208,7 +210,9 @@ def _kernels(F):
             write_tile(plan, first + t, mm + 4 * t * op, work, work + work_bytes, y, bias, mode)
 
     @device
-    def transform_columns(w, s_k, s_n, s_i, s_j, first, last, n, lanes, target, k_step, u_step, work):
+    def transform_columns(
+        w, s_k, s_n, s_i, s_j, first, last, n, lanes, target, k_step, u_step, work
+    ):
         """WIDTH columns of U, of which ``lanes`` exist, for the rows from ``first`` to ``last``:
         gathered, then transformed. target[f][k − first][column]."""
         taps = work + work_bytes
@@ -227,7 +231,8 @@ def _kernels(F):
     def weights(chunk, worker, plan, w, s_k, s_n, s_i, s_j, u, scratch, scratch_bytes):
         """U[f][panel][k][column] for WEIGHT_ROWS of k and WIDTH columns a chunk.
 
-        Neighbouring k of one panel are neighbours in memory: the (m+2)² streams are written in order.
+        Neighbouring k of one panel are neighbours in memory: the (m+2)² streams are written in
+        order.
         """
         (c,) = unpack(plan + 8 * 8, 1)
         o, op = unpack(plan + 8 * 14, 2)
@@ -243,7 +248,21 @@ def _kernels(F):
 
     @kernel(name=f"winograd{m}_panel_products")
     def panel_products(
-        chunk, worker, plan, count, v, mm, w, s_k, s_n, s_i, s_j, scratch, scratch_bytes, wide, narrow
+        chunk,
+        worker,
+        plan,
+        count,
+        v,
+        mm,
+        w,
+        s_k,
+        s_n,
+        s_i,
+        s_j,
+        scratch,
+        scratch_bytes,
+        wide,
+        narrow,
     ):
         """Stage 2 of all tiles for one panel a chunk, whose weights are transformed on the way.
 
@@ -252,7 +271,9 @@ def _kernels(F):
         """
         (c,) = unpack(plan + 8 * 8, 1)
         o, op = unpack(plan + 8 * 14, 2)
-        v_step, m_step, nr, mr_wide, mr_narrow, u_step, a_rows, c_rows, taps = unpack(plan + 8 * 20, 9)
+        v_step, m_step, nr, mr_wide, mr_narrow, u_step, a_rows, c_rows, taps = unpack(
+            plan + 8 * 20, 9
+        )
         work = scratch + worker * scratch_bytes
         u = work + work_bytes + 9 * BYTES
         first = chunk * nr
@@ -262,12 +283,13 @@ def _kernels(F):
         for k in range(0, c, WEIGHT_ROWS):
             rows = min(WEIGHT_ROWS, c - k)
             for n in range(0, width, WIDTH):
-                transform_columns(w, s_k, s_n, s_i, s_j, k, k + rows, first + n,
-                                  min(WIDTH, o - first - n), u + 4 * n, 4 * width, step, work)  # fmt: skip
+                transform_columns(w, s_k, s_n, s_i, s_j, k, k + rows, first + n, min(WIDTH,
+                                  o - first - n), u + 4 * n, 4 * width, step, work)  # fmt: skip
             for f in range(entries):
                 for t in range(0, count, mr):
                     call(entry, v + f * v_step + 4 * k, a_rows + 8 * t, taps, 1, rows, u + f * step,
-                         mm + f * m_step + 4 * first, c_rows + 8 * t, WIDTH, ACCUMULATE if k else 0, 0)  # fmt: skip
+                         mm + f * m_step + 4 * first, c_rows + 8 * t, WIDTH, ACCUMULATE if k else 0,
+                         0)  # fmt: skip
 
     return SimpleNamespace(
         fused=fused,
@@ -299,8 +321,8 @@ def transform_weights(plan: Plan, w: Weights, problem: Problem, m: int) -> Any:
     per_worker = ((m + 2) ** 2 + 9) * BYTES
     scratch = _scratch(per_worker)
     chunks = -(-problem.c // WEIGHT_ROWS) * (padded(problem.o) // WIDTH)
-    KERNELS[m].weights(chunks, address(plan.table), w.start, *w.strides, address(u), address(scratch),
-                       per_worker)  # fmt: skip
+    KERNELS[m].weights(chunks, address(plan.table), w.start, *w.strides, address(u),
+                       address(scratch), per_worker)  # fmt: skip
     return u
 
 
@@ -335,7 +357,8 @@ def _run_staged(
         run.panel_products(plan.panels.count, table, count, address(v), address(mm), w.start,
                            *w.strides, address(scratch), panel_bytes, *_micro(plan))  # fmt: skip
         run.outputs(groups, table, first, count, address(mm), address(y),
-                    0 if bias is None else address(bias), mode, address(scratch), local)  # fmt: skip
+                    0 if bias is None else address(bias), mode, address(scratch),
+                    local)  # fmt: skip
 
 
 def _local_bytes(problem: Problem, m: int) -> int:

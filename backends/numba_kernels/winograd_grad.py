@@ -5,9 +5,9 @@ The adjoint in the weights of y = Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A is
     gw = Gᵀ [ Σ_tiles (Bᵀ d B) ⊙ (A gy Aᵀ) ] G,
 
 and over channels the product of entry f is a matrix product with the tiles as inner dimension:
-S[f][c][o] = Σ_tiles V[f][tile][c] · D[f][tile][o]. As in the forward direction, narrow layers go through
-blocks of tiles that stay in the cache, each of a fixed number of splits keeping sums of its own; wide
-layers, whose sums would not fit, transform many tiles first and then run over f.
+S[f][c][o] = Σ_tiles V[f][tile][c] · D[f][tile][o]. As in the forward direction, narrow layers go
+through blocks of tiles that stay in the cache, each of a fixed number of splits keeping sums of
+its own; wide layers, whose sums would not fit, transform many tiles first and then run over f.
 """
 
 from __future__ import annotations
@@ -31,20 +31,22 @@ SPLITS = 8
 SPLIT_BYTES = 16 << 20  # of the sums of all splits
 PANEL_ROWS = 64  # input channels of a chunk that adds up and transforms back at once
 SUM_ROWS = 16  # channels of a chunk that transforms sums back
-# Rows of the micro-kernel: they divide every padded channel count and fit the registers with 3 vectors.
+# Rows of the micro-kernel: they divide every padded channel count and fit the registers with 3
+# vectors.
 MR = 8 if WIDTH == 16 else 4
 
 
 @device
 def entry_sums(plan, count, v, d, sums, k_list, first, wide, narrow, accumulate):
-    """S[c][o] (+)= Σ_tiles V[tile][c] · D[tile][o] for one entry and the channels c from ``first``."""
+    """S[c][o] (+)= Σ_tiles V[tile][c] · D[tile][o] for one entry and the channels c from
+    ``first``."""
     c, cp = unpack(plan + 8 * 8, 2)
     (op,) = unpack(plan + 8 * 15, 1)
     (nr,) = unpack(plan + 8 * 22, 1)
     for o in range(0, op, nr):
         for at in range(first[0], first[1], MR):
             call(wide if op - o >= nr else narrow, v + 4 * at, 0, k_list, count, d + 4 * o, 4 * op,
-                         sums + 4 * (at * op + o), 4 * op, accumulate)  # fmt: skip
+                 sums + 4 * (at * op + o), 4 * op, accumulate)  # fmt: skip
 
 
 @kernel
@@ -105,8 +107,8 @@ def _kernels(F):
                 read_tile(plan, first + t, x, work, local, v + 4 * t * cp, v_step)
                 read_gradient(plan, first + t, gy, work, local, d + 4 * t * op, d_step)
             for f in range(entries):
-                entry_sums(plan, count, v + f * v_step, d + f * d_step, out + f * s_step, k_list, (0, cp),
-                           wide, narrow, first > begin)  # fmt: skip
+                entry_sums(plan, count, v + f * v_step, d + f * d_step, out + f * s_step, k_list,
+                           (0, cp), wide, narrow, first > begin)  # fmt: skip
 
     @kernel(name=f"winograd{m}_gradients")
     def gradients(chunk, worker, plan, first, count, gy, d, scratch, scratch_bytes):
@@ -119,7 +121,8 @@ def _kernels(F):
 
     @device
     def transform_back(sums, step, splits, split_step, gw, s_i, s_j, s_o, lanes, total):
-        """gw[o, :, :] = Gᵀ(Σ_splits S)G for one input and WIDTH output channels, of which ``lanes`` exist."""
+        """gw[o, :, :] = Gᵀ(Σ_splits S)G for one input and WIDTH output channels, of which
+        ``lanes`` exist."""
         work, taps = total + entries * BYTES, total + 2 * entries * BYTES
         for f in range(entries):
             value = load(sums + f * step)
@@ -134,8 +137,11 @@ def _kernels(F):
                     store_f32(gw + lane * s_o + i * s_i + j * s_j, value_ij)
 
     @kernel(name=f"winograd{m}_back")
-    def back(chunk, worker, plan, sums, s_step, splits, gw, s_o, s_c, s_i, s_j, scratch, scratch_bytes):
-        """gw from the sums of all splits, for ``SUM_ROWS`` input and WIDTH output channels a chunk."""
+    def back(
+        chunk, worker, plan, sums, s_step, splits, gw, s_o, s_c, s_i, s_j, scratch, scratch_bytes
+    ):
+        """gw from the sums of all splits, for ``SUM_ROWS`` input and WIDTH output channels a
+        chunk."""
         (c,) = unpack(plan + 8 * 8, 1)
         o, op = unpack(plan + 8 * 14, 2)
         n, first = chunk % (op // WIDTH) * WIDTH, chunk // (op // WIDTH) * SUM_ROWS
@@ -146,9 +152,24 @@ def _kernels(F):
 
     @kernel(name=f"winograd{m}_panel_sums")
     def panel_sums(
-        chunk, worker, plan, count, v, d, gw, s_o, s_c, s_i, s_j, scratch, scratch_bytes, wide, narrow
+        chunk,
+        worker,
+        plan,
+        count,
+        v,
+        d,
+        gw,
+        s_o,
+        s_c,
+        s_i,
+        s_j,
+        scratch,
+        scratch_bytes,
+        wide,
+        narrow,
     ):
-        """Sums over all tiles for PANEL_ROWS input channels and one panel of output channels a chunk,
+        """Sums over all tiles for PANEL_ROWS input channels and one panel of output channels a
+        chunk,
         transformed back while they are in the cache."""
         c, cp = unpack(plan + 8 * 8, 2)
         o, op = unpack(plan + 8 * 14, 2)
@@ -162,13 +183,14 @@ def _kernels(F):
         step = PANEL_ROWS * width * 4 + 64
         for f in range(entries):
             for at in range(0, rows, MR):
-                call(wide if width == nr else narrow, v + f * v_step + 4 * (first + at), 0, k_list, count,
-                     d + f * d_step + 4 * n, 4 * op, sums + f * step + 4 * at * width, 4 * width, 0)  # fmt: skip
+                call(wide if width == nr else narrow, v + f * v_step + 4 * (first + at), 0, k_list,
+                     count, d + f * d_step + 4 * n, 4 * op, sums + f * step + 4 * at * width,
+                     4 * width, 0)  # fmt: skip
         for k in range(min(rows, c - first)):
             for lane in range(0, width, WIDTH):
                 transform_back(sums + 4 * (k * width + lane), step, 1, 0,
-                               gw + (n + lane) * s_o + (first + k) * s_c, s_i, s_j, s_o,
-                               min(WIDTH, o - n - lane), total)  # fmt: skip
+                               gw + (n + lane) * s_o + (first + k) * s_c, s_i, s_j, s_o, min(WIDTH,
+                               o - n - lane), total)  # fmt: skip
 
     return SimpleNamespace(
         split_sums=split_sums, gradients=gradients, back=back, panel_sums=panel_sums
@@ -228,8 +250,8 @@ def _back(
     _, op, local = _sizes(x, gy, m)
     scratch = _scratch(local)
     chunks = -(-x.shape[1] // SUM_ROWS) * (op // WIDTH)
-    GRADIENT_KERNELS[m].back(chunks, address(plan.table), address(sums), s_step, splits, address(gw),
-                             *gw.strides, address(scratch), local)  # fmt: skip
+    GRADIENT_KERNELS[m].back(chunks, address(plan.table), address(sums), s_step, splits,
+                             address(gw), *gw.strides, address(scratch), local)  # fmt: skip
 
 
 def _staged(plan: Plan, x: Any, gy: Any, gw: Any, m: int) -> None:
@@ -248,13 +270,16 @@ def _staged(plan: Plan, x: Any, gy: Any, gw: Any, m: int) -> None:
     for first in range(0, plan.tiles, plan.block):
         count = min(plan.block, plan.tiles - first)
         chunks = -(-count // GROUP)
-        KERNELS[m].inputs(chunks, table, first, count, address(x), address(v), address(scratch), local)
+        KERNELS[m].inputs(
+            chunks, table, first, count, address(x), address(v), address(scratch), local
+        )
         run.gradients(chunks, table, first, count, address(gy), address(d), address(scratch), local)
         if at_once:
-            run.panel_sums(-(-cp // PANEL_ROWS) * plan.panels.count, table, count, address(v), address(d),
-                           address(gw), *gw.strides, address(scratch), panel_bytes, *_micro(plan))  # fmt: skip
+            run.panel_sums(-(-cp // PANEL_ROWS) * plan.panels.count, table, count, address(v),
+                           address(d), address(gw), *gw.strides, address(scratch), panel_bytes,
+                           *_micro(plan))  # fmt: skip
         else:
-            winograd_sums(entries * parts, table, count, address(v), address(d), address(sums), s_step,
-                          parts, *_micro(plan), first > 0)  # fmt: skip
+            winograd_sums(entries * parts, table, count, address(v), address(d), address(sums),
+                          s_step, parts, *_micro(plan), first > 0)  # fmt: skip
     if sums is not None:
         _back(plan, sums, s_step, 1, gw, x, gy, m)

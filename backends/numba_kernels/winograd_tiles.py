@@ -7,8 +7,8 @@ A stride-1 3×3 convolution of a (m+2)×(m+2) input tile d gives an m×m output 
 ⊙ being the product of corresponding entries. For m = 4 that takes 36 multiplications instead of
 144, for m = 2 16 instead of 36; over all channels each of the entries is a small matrix product, so
 the tuned micro-kernel does them. The matrices come from evaluating polynomials at the points
-0, ±1, ±2, ∞ (m = 4) and 0, ±1, ∞ (m = 2); the larger the points, the larger the rounding error: about
-1e-5 of the output's standard deviation for m = 4, 1e-6 for m = 2 and for direct convolution.
+0, ±1, ±2, ∞ (m = 4) and 0, ±1, ∞ (m = 2); the larger the points, the larger the rounding error:
+about 1e-5 of the output's standard deviation for m = 4, 1e-6 for m = 2 and for direct convolution.
 Source: A. Lavin, S. Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016.
 
 The transforms below work on WIDTH channels at once: each 1-D transform is a few additions and
@@ -99,7 +99,7 @@ def _weight_back_4(u0, u1, u2, u3, u4, u5):
     return first, fma(d, splat(_F(1 / 12)), splat(_F(0)) - b * sixth), fma(sixth, c - a, u5)
 
 
-# -- 2-D transforms of one tile ----------------------------------------------------------------------
+# -- 2-D transforms of one tile --------------------------------------------------------------------
 # ``channels`` is a multiple of WIDTH; *_step are bytes between the entries of the transformed tile.
 
 
