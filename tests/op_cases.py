@@ -129,6 +129,8 @@ def _binary() -> list[Case]:
         Case("masked_fill", lambda m, a, c: m.masked_fill(a, c, 2.5), (x, mask(3, 4)),
              lambda a, c: np.where(c, 2.5, a)),
         Case("masked_fill", lambda m, a, c, v: m.masked_fill(a, c, v), (x, mask(4), n()), None, True, "tensor"),
+        Case("masked_select", lambda m, a, c: m.masked_select(a, c), (x, mask(3, 4)),
+             lambda a, c: a[np.broadcast_to(c, a.shape)]),
         Case("clamp", lambda m, a: m.clamp(a, -0.5, 0.5), (x,), lambda a: np.clip(a, -0.5, 0.5)),
         Case("clamp", lambda m, a: m.clamp(a, min=0.1), (x,), None, True, "min"),
         Case("clamp", lambda m, a: m.clamp(a, max=0.1), (x,), None, True, "max"),

@@ -157,3 +157,42 @@ def test_changed_constants_are_noticed(backend: str) -> None:
                 y.sum().backward()
         picked.sum().backward()  # indexing keeps a copy
         assert x.grad is not None and x.grad.sum(1).tolist() == [4, 4, 4]
+
+
+def test_a_fault_of_our_own_kernels_is_not_taken_for_a_missing_numba(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['tinygrad_cnn.backends.numba_kernels.dispatch'] = None\n"
+        "import tinygrad_cnn as tg\ntg.zeros(1)"
+    )
+    done = run(code, tmp_path)
+    assert done.returncode == 1 and "numba_kernels.dispatch" in done.stderr, done.stderr
+    assert "pip install numba" not in done.stderr
+
+
+OVERFLOWS = """
+import warnings, tinygrad_cnn as tg
+tg.set_backend({name!r})
+for dtype in (tg.float16, tg.float32, tg.float64):
+    x = tg.tensor([0.0, -1.0, float("inf"), -float("inf"), float("nan"), 6e4], dtype=dtype)
+    huge = tg.full((6,), 6e4 if dtype == tg.float16 else 3e38, dtype=dtype).requires_grad_()
+    for y in (
+        x - x, x / x, 1 / x, x * 0, x.log(), x.sqrt(), x.exp(), x % 0, x // 0, x**-1, x.softmax(0),
+        x.sum(), x.prod(), x.std(), x.norm(), x.logsumexp(0), x.cumsum(0), x @ x, huge @ huge,
+        (huge * huge).sum(), huge.sum(), huge.prod(), huge.var(), huge.exp(), huge.norm(),
+        huge.cumsum(0), huge.to(tg.float16), tg.empty(0).mean(), tg.ones(1).std(),
+        tg.nn.functional.gelu(huge), tg.nn.functional.layer_norm(huge, (6,)),
+    ):
+        y.sum().item()
+    (huge**3 * huge).sum().backward()
+tg.tensor([1]) / 0
+assert tg.tensor([2.0]).log().isfinite().all()
+warnings.warn("still heard", RuntimeWarning)
+"""
+
+
+@pytest.mark.parametrize("name", ["numpy", "numba"])
+def test_infinities_come_in_silence(tmp_path: Path, name: str) -> None:
+    done = run(OVERFLOWS.format(name=name), tmp_path)
+    heard = [line for line in done.stderr.splitlines() if "Warning" in line]
+    assert done.returncode == 0, done.stderr
+    assert len(heard) == 1 and "still heard" in heard[0], done.stderr

@@ -35,7 +35,7 @@ def small(m: Any, dtype: str, dims: int) -> Any:
     values: Any = [True, True, True] if dtype == "bool" else [1, 2, 3]
     return m.tensor(
         values if dims else values[1],
-        dtype=getattr(m, "bool_" if (m, dtype) == (tg, "bool") else dtype),
+        dtype=getattr(m, dtype),
     )
 
 

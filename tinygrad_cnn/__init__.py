@@ -7,13 +7,15 @@
 [2.0, 4.0, 6.0]
 """
 
+import warnings as _warnings
+
 from . import ops  # isort: skip  (first: tensors and operations refer to each other)
 from . import autograd, cuda, data, io, models, nn, optim
 from .autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from .backend import available_backends, get_backend, load_backend, set_backend, use_backend
 from .deferred import is_fusion_enabled, set_fusion
+from .dtypes import bool_ as bool
 from .dtypes import (
-    bool_,
     float16,
     float32,
     float64,
@@ -23,6 +25,11 @@ from .dtypes import (
     result_type,
     uint8,
 )
+from .dtypes import float16 as half
+from .dtypes import float32 as float
+from .dtypes import float64 as double
+from .dtypes import int32 as int
+from .dtypes import int64 as long
 from .gradcheck import gradcheck, gradgradcheck
 from .io import load, save
 from .memory import MemoryReport, memory_report
@@ -72,6 +79,7 @@ from .ops import (
     ge,
     gt,
     index_select,
+    is_tensor,
     isfinite,
     isinf,
     isnan,
@@ -87,6 +95,7 @@ from .ops import (
     logsumexp,
     lt,
     masked_fill,
+    masked_select,
     matmul,
     max,
     maximum,
@@ -100,13 +109,16 @@ from .ops import (
     mul,
     ne,
     neg,
+    nonzero,
     norm,
+    numel,
     ones,
     ones_like,
     outer,
     permute,
     prod,
     rand_like,
+    randint_like,
     randn_like,
     reciprocal,
     relu,
@@ -164,28 +176,36 @@ from .summary import summary
 from .tensor import Tensor, as_tensor, from_dlpack, from_numpy, tensor
 from .threads import get_num_threads, set_num_threads
 
+# log 0, 0/0, ∞ − ∞ and overflow give ±∞ and NaN in silence, as in PyTorch. A filter costs nothing
+# until NumPy has something to say; np.errstate around every operation would cost each of them.
+_warnings.filterwarnings(
+    "ignore", r"(divide by zero|overflow|underflow|invalid value) encountered", RuntimeWarning,
+    r"tinygrad_cnn\.",
+)  # fmt: skip
+
 __version__ = "0.1.0"
 __all__ = [
-    "abs", "add", "all", "allclose", "amax", "amin", "any", "arange", "argmax", "argmin", "argsort",
-    "as_tensor", "autograd", "available_backends", "bmm", "bool_", "broadcast_to", "cat", "ceil",
-    "chunk", "clamp", "clone", "contiguous", "cos", "count_nonzero",
-    "cuda", "cumsum", "data", "diagonal",
-    "div", "dot", "einsum", "empty", "empty_like", "enable_grad", "eq", "equal", "erf", "exp",
-    "expand", "expm1", "eye", "flatten", "flip", "float16", "float32", "float64", "floor",
-    "floor_divide", "from_dlpack", "from_numpy", "full", "full_like", "gather", "ge", "Generator",
-    "get_backend", "get_num_threads", "get_rng_state", "gradcheck", "gradgradcheck", "gt",
-    "index_select", "inference_mode", "int32", "int64", "io", "is_fusion_enabled",
-    "is_grad_enabled", "isfinite", "isinf", "isnan", "le", "linspace", "load", "load_backend",
-    "log", "log1p", "log_softmax", "logical_and", "logical_not", "logical_or", "logical_xor",
-    "logsumexp", "lt", "manual_seed", "masked_fill", "matmul", "max", "maximum", "mean", "median",
-    "memory_report", "MemoryReport", "meshgrid", "min", "minimum", "mm", "models", "movedim", "mul",
-    "ne", "neg", "nn", "no_grad", "norm", "ones", "ones_like", "ops", "optim", "outer", "permute",
-    "pow", "prod", "promote_types", "rand", "rand_like", "randint", "randn", "randn_like",
-    "randperm", "receptive_field", "reciprocal", "relu", "remainder", "repeat", "repeat_interleave",
-    "reshape", "result_type", "roll", "round", "rsqrt", "save", "scatter_add", "set_backend",
-    "set_fusion", "set_grad_enabled", "set_num_threads", "set_rng_state", "sigmoid", "sign", "sin",
-    "softmax", "sort", "split", "sqrt", "square", "squeeze", "stack", "std", "sub", "sum",
-    "summary", "t", "tanh", "Tensor", "tensor", "tensordot", "tile", "topk", "trace", "transpose",
-    "tril", "triu", "uint8", "unbind", "unflatten", "unsqueeze", "use_backend", "var", "where",
-    "zeros", "zeros_like",
+    "abs", "add", "all", "allclose", "amax", "amin", "any", "arange", "argmax", "argmin",
+    "argsort", "as_tensor", "autograd", "available_backends", "bmm", "bool", "broadcast_to",
+    "cat", "ceil", "chunk", "clamp", "clone", "contiguous", "cos", "count_nonzero", "cuda",
+    "cumsum", "data", "diagonal", "div", "dot", "double", "einsum", "empty", "empty_like",
+    "enable_grad", "eq", "equal", "erf", "exp", "expand", "expm1", "eye", "flatten", "flip",
+    "float", "float16", "float32", "float64", "floor", "floor_divide", "from_dlpack",
+    "from_numpy", "full", "full_like", "gather", "ge", "Generator", "get_backend",
+    "get_num_threads", "get_rng_state", "gradcheck", "gradgradcheck", "gt", "half",
+    "index_select", "inference_mode", "int", "int32", "int64", "io", "is_fusion_enabled",
+    "is_grad_enabled", "is_tensor", "isfinite", "isinf", "isnan", "le", "linspace", "load",
+    "load_backend", "log", "log1p", "log_softmax", "logical_and", "logical_not", "logical_or",
+    "logical_xor", "logsumexp", "long", "lt", "manual_seed", "masked_fill", "masked_select",
+    "matmul", "max", "maximum", "mean", "median", "memory_report", "MemoryReport", "meshgrid",
+    "min", "minimum", "mm", "models", "movedim", "mul", "ne", "neg", "nn", "no_grad", "nonzero",
+    "norm", "numel", "ones", "ones_like", "ops", "optim", "outer", "permute", "pow", "prod",
+    "promote_types", "rand", "rand_like", "randint", "randint_like", "randn", "randn_like",
+    "randperm", "receptive_field", "reciprocal", "relu", "remainder", "repeat",
+    "repeat_interleave", "reshape", "result_type", "roll", "round", "rsqrt", "save",
+    "scatter_add", "set_backend", "set_fusion", "set_grad_enabled", "set_num_threads",
+    "set_rng_state", "sigmoid", "sign", "sin", "softmax", "sort", "split", "sqrt", "square",
+    "squeeze", "stack", "std", "sub", "sum", "summary", "t", "tanh", "tensor", "Tensor",
+    "tensordot", "tile", "topk", "trace", "transpose", "tril", "triu", "uint8", "unbind",
+    "unflatten", "unsqueeze", "use_backend", "var", "where", "zeros", "zeros_like",
 ]  # fmt: skip

@@ -8,6 +8,7 @@ They live apart so that ``tensor.py`` holds only what a graph needs.
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
@@ -24,6 +25,11 @@ def _boolean(symbol: str, *operands: Any) -> None:
             raise TypeError(
                 f"{symbol} joins boolean tensors, received {found}; compare first, as in (x > 0)"
             )
+
+
+def _one(arguments: tuple[Any, ...]) -> Any:
+    """The sequence meant by ``x.f(2, 3)`` and by ``x.f((2, 3))``."""
+    return arguments[0] if len(arguments) == 1 else arguments
 
 
 class TensorMethods:
@@ -428,13 +434,13 @@ class TensorMethods:
         return ops.topk(self, k, dim, largest, sorted)
 
     def reshape(self, *shape: Any) -> Tensor:
-        return ops.reshape(self, *shape)
+        return ops.reshape(self, _one(shape))
 
     def view(self, *shape: Any) -> Tensor:
         """``reshape``: the memory order is the backend's own affair, so a view is not always
         possible.
         """
-        return ops.reshape(self, *shape)
+        return ops.reshape(self, _one(shape))
 
     def view_as(self, other: Tensor) -> Tensor:
         return ops.reshape(self, other.shape)
@@ -458,13 +464,13 @@ class TensorMethods:
         return ops.transpose(self, dim0, dim1)
 
     def permute(self, *dims: Any) -> Tensor:
-        return ops.permute(self, *dims)
+        return ops.permute(self, _one(dims))
 
     def movedim(self, source: Any, destination: Any) -> Tensor:
         return ops.movedim(self, source, destination)
 
     def expand(self, *sizes: Any) -> Tensor:
-        return ops.expand(self, *sizes)
+        return ops.expand(self, _one(sizes))
 
     def expand_as(self, other: Tensor) -> Tensor:
         return ops.expand(self, other.shape)
@@ -473,16 +479,16 @@ class TensorMethods:
         return ops.broadcast_to(self, shape)
 
     def repeat(self, *repeats: Any) -> Tensor:
-        return ops.repeat(self, *repeats)
+        return ops.repeat(self, _one(repeats))
 
     def repeat_interleave(self, repeats: int, dim: int | None = None) -> Tensor:
         return ops.repeat_interleave(self, repeats, dim)
 
     def tile(self, *dims: Any) -> Tensor:
-        return ops.tile(self, *dims)
+        return ops.tile(self, _one(dims))
 
     def flip(self, *dims: Any) -> Tensor:
-        return ops.flip(self, dims[0] if len(dims) == 1 else dims)
+        return ops.flip(self, _one(dims))
 
     def roll(self, shifts: Any, dims: Any = None) -> Tensor:
         return ops.roll(self, shifts, dims)
@@ -502,6 +508,12 @@ class TensorMethods:
     def gather(self, dim: int, index: Tensor) -> Tensor:
         return ops.gather(self, dim, index)
 
+    def masked_select(self, mask: Tensor) -> Tensor:
+        return ops.masked_select(self, mask)
+
+    def nonzero(self) -> Tensor:
+        return ops.nonzero(self)
+
     def scatter_add(self, dim: int, index: Tensor, src: Tensor) -> Tensor:
         return ops.scatter_add(self, dim, index, src)
 
@@ -518,7 +530,7 @@ class TensorMethods:
     @property
     def T(self) -> Tensor:  # noqa: N802
         """The dimensions in reverse order."""
-        return ops.permute(self, *reversed(range(self.ndim)))
+        return ops.permute(self, range(self.ndim)[::-1])
 
     @property
     def mT(self) -> Tensor:  # noqa: N802
@@ -565,6 +577,16 @@ class TensorMethods:
 
     def bool(self) -> Tensor:
         return ops.to(self, dtype="bool")
+
+    def type(self, dtype: Any) -> Tensor:
+        return ops.to(self, dtype=dtype)
+
+    def is_contiguous(self) -> builtins.bool:
+        """Whether the elements lie in memory in row-major order, without gaps."""
+        return builtins.bool(self.array.flags.c_contiguous)
+
+    def new_full(self, size: Any, fill_value: Any) -> Tensor:
+        return ops.full(size, fill_value, dtype=self.dtype, backend=self.backend)
 
     def new_zeros(self, *size: Any) -> Tensor:
         return ops.zeros(*size, dtype=self.dtype, backend=self.backend)
@@ -640,3 +662,11 @@ class TensorMethods:
 
     def zero_(self) -> Self:
         return self.inplace(ops.create.Fill(0))
+
+    def uniform_(self, a: Any = 0.0, b: Any = 1.0, *, generator: Any = None) -> Self:
+        """Overwrite with uniform numbers on [a, b)."""
+        return self.inplace(ops.create.Uniform(a, b, generator))
+
+    def normal_(self, mean: Any = 0.0, std: Any = 1.0, *, generator: Any = None) -> Self:
+        """Overwrite with normal numbers of this mean and standard deviation."""
+        return self.inplace(ops.create.Normal(mean, std, generator))

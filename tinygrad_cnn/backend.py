@@ -80,8 +80,10 @@ class Backend(Protocol):
     def get_num_threads(self) -> int: ...
 
     def on_compile(self, listener: Callable[[str, float | None], None]) -> Callable[[], None]:
-        """Call ``listener(kernel, None)`` when a kernel starts being compiled and ``listener(kernel,
-        seconds)`` when it is done; returns what ends that. Backends that never compile never call."""
+        """Call ``listener(kernel, None)`` when a kernel starts being compiled and
+        ``listener(kernel, seconds)`` when it is done; returns what ends that. Backends that never
+        compile never call.
+        """
 
     # -- random numbers: Philox 4x32-10, bit-equal on every backend --------------------------
     def random_bits(self, count: int, seed: int, offset: int) -> Array:
@@ -447,6 +449,8 @@ def _default_name() -> str:
         load_backend("numba")
         return "numba"
     except ImportError as error:
+        if not _is_about_numba(error):
+            raise  # a fault of ours, which "pip install numba" would not mend
         warnings.warn(
             f"Numba cannot be imported ({error}); using the slow numpy backend. "
             'Install it with "pip install numba", '
@@ -455,6 +459,15 @@ def _default_name() -> str:
             stacklevel=4,
         )
         return "numpy"
+
+
+def _is_about_numba(error: ImportError) -> bool:
+    """Whether Numba, or the llvmlite or NumPy under it, could not be imported."""
+    at, inside = error.__traceback__, ""
+    while at is not None:
+        inside, at = at.tb_frame.f_globals.get("__name__") or "", at.tb_next
+    packages = {name.partition(".")[0] for name in (error.name or "", inside)}
+    return not packages.isdisjoint({"numba", "llvmlite"})
 
 
 SETTINGS = {"backend": str, "threads": int, "data": str}

@@ -82,8 +82,11 @@ class Deferred(Tensor):
         if made is None:
             self.array  # noqa: B018  (runs the operation and makes this a plain tensor)
             return self.inplace(function, *args, **kwargs)
+        before = self.grad_fn
         self.__dict__.clear()
         self.__dict__.update(made.__dict__)
+        if before is not None and self.grad_fn is not None and self._retained_by(before):
+            before.kept, self.grad_fn.kept = None, before.kept
         object.__setattr__(self, "__class__", type(made))
         if isinstance(mode.around, Fusion):
             mode.around.waiting.append(weakref.ref(self))

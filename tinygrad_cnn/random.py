@@ -83,12 +83,16 @@ def normal_array(
     return backend.random_normal(shape, dtype, seed, offset)
 
 
-def _shape(size: tuple[Any, ...]) -> Shape:
-    return tuple(size[0]) if len(size) == 1 and not isinstance(size[0], int) else tuple(size)
+def _shape(shape: tuple[Any, ...], size: Any = None) -> Shape:
+    """The shape meant by f(2, 3), f((2, 3)) and f(size=(2, 3))."""
+    if size is None:
+        size = shape[0] if len(shape) == 1 else shape
+    return (size,) if isinstance(size, int) else tuple(size)
 
 
 def rand(
-    *size: Any,
+    *shape: Any,
+    size: Any = None,
     generator: Generator | None = None,
     dtype: Any = float32,
     backend: BackendLike = None,
@@ -96,12 +100,13 @@ def rand(
 ) -> Tensor:
     """Uniform numbers in [0, 1)."""
     owner = _pick(backend)
-    t = Tensor._wrap(uniform_array(owner, _shape(size), as_dtype(dtype), generator), owner)
+    t = Tensor._wrap(uniform_array(owner, _shape(shape, size), as_dtype(dtype), generator), owner)
     return t.requires_grad_() if requires_grad else t
 
 
 def randn(
-    *size: Any,
+    *shape: Any,
+    size: Any = None,
     generator: Generator | None = None,
     dtype: Any = float32,
     backend: BackendLike = None,
@@ -109,12 +114,12 @@ def randn(
 ) -> Tensor:
     """Standard normal numbers."""
     owner = _pick(backend)
-    t = Tensor._wrap(normal_array(owner, _shape(size), as_dtype(dtype), generator), owner)
+    t = Tensor._wrap(normal_array(owner, _shape(shape, size), as_dtype(dtype), generator), owner)
     return t.requires_grad_() if requires_grad else t
 
 
 def randint(
-    low: int,
+    low: int = 0,
     high: Any = None,
     size: Any = None,
     generator: Generator | None = None,
@@ -128,7 +133,7 @@ def randint(
         low, high, size = 0, low, high
     if high <= low:
         raise ValueError(f"randint: expected low < high, received [{low}, {high})")
-    owner, shape = _pick(backend), tuple(size)
+    owner, shape = _pick(backend), _shape((), size)
     seed, offset = (generator or default_generator).reserve(math.prod(shape))
     words = _words(math.prod(shape) * 2, seed, offset).reshape(-1, 2).astype(np.uint64)
     values = ((words[:, 0] << np.uint64(32)) | words[:, 1]) % np.uint64(high - low)

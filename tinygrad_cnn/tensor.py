@@ -398,7 +398,13 @@ class Tensor(TensorMethods):
         return base
 
     def _adopt(self, made: Tensor, version: int) -> None:
-        self.grad_fn, self.requires_grad, self._stamp = made.grad_fn, made.requires_grad, version
+        before, after = self.grad_fn, made.grad_fn
+        if before is not None and after is not None and self._retained_by(before):
+            before.kept, after.kept = None, before.kept  # retain_grad() is about the newest values
+        self.grad_fn, self.requires_grad, self._stamp = after, made.requires_grad, version
+
+    def _retained_by(self, op: Op) -> bool:
+        return op.kept is not None and op.kept() is self
 
     def inplace(self, function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Self:
         """self[...] = function(self, *args): write in place and record it as PyTorch does.
@@ -493,6 +499,10 @@ class Tensor(TensorMethods):
 
     def __repr__(self) -> str:
         return _repr(self)
+
+    def __format__(self, spec: str) -> str:
+        """A 0-d tensor is formatted as its number, so that ``f"{loss:.3f}"`` works."""
+        return object.__format__(self, spec) if self.ndim else format(self.item(), spec)
 
     def __len__(self) -> int:
         if not self.ndim:

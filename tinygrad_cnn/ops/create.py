@@ -8,37 +8,50 @@ from typing import Any
 from .. import random
 from ..backend import Array, Backend
 from ..dtypes import as_dtype, bool_, float32, int64
+from ..geometry import Shape
 from ..tensor import BackendLike, Op, Tensor, _pick
 
 
 def _filled(
-    size: tuple[Any, ...], value: float, dtype: Any, backend: BackendLike, requires_grad: bool
+    shape: Shape, value: float, dtype: Any, backend: BackendLike, requires_grad: bool
 ) -> Tensor:
     owner = _pick(backend)
-    t = Tensor._wrap(owner.full(random._shape(size), value, as_dtype(dtype)), owner)
+    t = Tensor._wrap(owner.full(shape, value, as_dtype(dtype)), owner)
     return t.requires_grad_() if requires_grad else t
 
 
 def zeros(
-    *size: Any, dtype: Any = float32, backend: BackendLike = None, requires_grad: bool = False
+    *shape: Any,
+    size: Any = None,
+    dtype: Any = float32,
+    backend: BackendLike = None,
+    requires_grad: bool = False,
 ) -> Tensor:
-    """All elements 0; the shape as integers or one sequence."""
-    return _filled(size, 0, dtype, backend, requires_grad)
+    """All elements 0; the shape as integers, as one sequence, or as ``size=``."""
+    return _filled(random._shape(shape, size), 0, dtype, backend, requires_grad)
 
 
 def ones(
-    *size: Any, dtype: Any = float32, backend: BackendLike = None, requires_grad: bool = False
+    *shape: Any,
+    size: Any = None,
+    dtype: Any = float32,
+    backend: BackendLike = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """All elements 1."""
-    return _filled(size, 1, dtype, backend, requires_grad)
+    return _filled(random._shape(shape, size), 1, dtype, backend, requires_grad)
 
 
 def empty(
-    *size: Any, dtype: Any = float32, backend: BackendLike = None, requires_grad: bool = False
+    *shape: Any,
+    size: Any = None,
+    dtype: Any = float32,
+    backend: BackendLike = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """Elements of any value."""
     owner = _pick(backend)
-    t = Tensor._wrap(owner.empty(random._shape(size), as_dtype(dtype)), owner)
+    t = Tensor._wrap(owner.empty(random._shape(shape, size), as_dtype(dtype)), owner)
     return t.requires_grad_() if requires_grad else t
 
 
@@ -60,7 +73,7 @@ def full(
             else float32
         )
     return _filled(
-        (size,) if isinstance(size, int) else (tuple(size),),
+        (size,) if isinstance(size, int) else tuple(size),
         fill_value,
         dtype,
         backend,
@@ -69,7 +82,7 @@ def full(
 
 
 def arange(
-    start: float,
+    start: float = 0,
     end: float | None = None,
     step: float = 1,
     *,
@@ -179,6 +192,15 @@ def randn_like(
     return random.randn(input.shape, requires_grad=requires_grad, **_like(input, dtype, backend))
 
 
+def randint_like(
+    input: Tensor, low: int, high: int | None = None, *, dtype: Any = None,
+    backend: BackendLike = None,
+) -> Tensor:  # fmt: skip
+    """Integers in [low, high), or in [0, low), of input's shape, dtype and backend."""
+    low, high = (0, low) if high is None else (low, high)
+    return random.randint(low, high, input.shape, **_like(input, dtype, backend))
+
+
 class Fill(Op):
     """The same number everywhere; the derivative is 0."""
 
@@ -192,6 +214,48 @@ class Fill(Op):
 
     def backward(self, grad: Tensor, out: None) -> Tensor:
         return zeros_like(grad)
+
+
+class Uniform(Op):
+    """Random numbers on [a, b) in place of the input; the derivative is 0."""
+
+    saves_inputs = False
+
+    def __init__(self, a: float, b: float, generator: random.Generator | None) -> None:
+        self.a, self.b, self.generator = a, b, generator
+
+    def forward(self, kernels: Backend, x: Array) -> Array:
+        u = random.uniform_array(kernels, x.shape, x.dtype, self.generator)
+        return kernels.add(kernels.multiply(u, self.b - self.a), self.a)
+
+    def backward(self, grad: Tensor, out: None) -> Tensor:
+        return zeros_like(grad)
+
+
+class Normal(Op):
+    """Normal random numbers in place of the input; the derivative is 0."""
+
+    saves_inputs = False
+
+    def __init__(self, mean: float, std: float, generator: random.Generator | None) -> None:
+        self.mean, self.std, self.generator = mean, std, generator
+
+    def forward(self, kernels: Backend, x: Array) -> Array:
+        z = random.normal_array(kernels, x.shape, x.dtype, self.generator)
+        return kernels.add(kernels.multiply(z, self.std), self.mean)
+
+    def backward(self, grad: Tensor, out: None) -> Tensor:
+        return zeros_like(grad)
+
+
+def is_tensor(obj: Any) -> bool:
+    """Whether ``obj`` is a tensor."""
+    return isinstance(obj, Tensor)
+
+
+def numel(input: Tensor) -> int:
+    """How many elements ``input`` has."""
+    return input.numel()
 
 
 def meshgrid(*tensors: Tensor, indexing: str = "ij") -> tuple[Tensor, ...]:

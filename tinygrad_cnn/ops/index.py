@@ -8,7 +8,7 @@ from typing import Any
 from .. import dtypes
 from ..backend import Array, Backend
 from ..dtypes import result_type
-from ..geometry import Pairs, Shape, normalize_axis
+from ..geometry import Pairs, Shape, broadcast_shapes, normalize_axis
 from ..tensor import Op, Tensor
 from .create import arange
 from .elementwise import cast, where
@@ -121,13 +121,13 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
 
 
 def split(
-    input: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0
+    tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0
 ) -> tuple[Tensor, ...]:
     """Views of pieces along ``dim``: of one size (the last may be smaller), or of the given
     sizes.
     """
-    axis = normalize_axis(dim, input.ndim)
-    n = input.shape[axis]
+    axis = normalize_axis(dim, tensor.ndim)
+    n = tensor.shape[axis]
     if isinstance(split_size_or_sections, int):
         size = split_size_or_sections
         if size < 1:
@@ -141,7 +141,7 @@ def split(
             )
     pieces, start = [], 0
     for size in sizes:
-        pieces.append(Select((*(slice(None),) * axis, slice(start, start + size)))(input))
+        pieces.append(Select((*(slice(None),) * axis, slice(start, start + size)))(tensor))
         start += size
     return tuple(pieces)
 
@@ -160,9 +160,9 @@ def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     return tuple(Select((*(slice(None),) * axis, i))(input) for i in range(input.shape[axis]))
 
 
-def repeat(input: Tensor, *repeats: Any) -> Tensor:
+def repeat(input: Tensor, repeats: int | Sequence[int]) -> Tensor:
     """The whole tensor repeated along every dimension; extra repeats in front add dimensions."""
-    counts = tuple(repeats[0]) if len(repeats) == 1 and not isinstance(repeats[0], int) else repeats
+    counts = (repeats,) if isinstance(repeats, int) else tuple(repeats)
     if len(counts) < input.ndim:
         raise ValueError(
             f"repeat: expected at least {input.ndim} repeats for shape {input.shape}, "
@@ -175,9 +175,9 @@ def repeat(input: Tensor, *repeats: Any) -> Tensor:
     return Reshape(tuple(c * n for c, n in zip(counts, shape, strict=True)))(made).clone()
 
 
-def tile(input: Tensor, *dims: Any) -> Tensor:
+def tile(input: Tensor, dims: int | Sequence[int]) -> Tensor:
     """``repeat`` where missing repeats in front are 1."""
-    counts = tuple(dims[0]) if len(dims) == 1 and not isinstance(dims[0], int) else dims
+    counts = (dims,) if isinstance(dims, int) else tuple(dims)
     return repeat(input, (1,) * (input.ndim - len(counts)) + counts)
 
 
@@ -242,6 +242,28 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     if index.ndim > 1:
         raise ValueError(f"index_select: index must have 1 dimension, received shape {index.shape}")
     return getitem(input, (*(slice(None),) * axis, index.reshape(-1)))
+
+
+def masked_select(input: Tensor, mask: Tensor) -> Tensor:
+    """The elements where the boolean ``mask`` is true, as a vector; both broadcast."""
+    if not isinstance(mask, Tensor) or mask.dtype != dtypes.bool_:
+        found = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
+        raise TypeError(f"masked_select: mask must be a boolean tensor, received {found}")
+    shape = broadcast_shapes(input.shape, mask.shape)
+    return getitem(Expand(shape)(input), (Expand(shape)(mask),))
+
+
+def nonzero(input: Tensor) -> Tensor:
+    """The indices of the elements that are not 0, one a row, in row-major order; int64."""
+    flat = Reshape((input.array.size,))(input.detach()) != 0
+    found = getitem(arange(flat.shape[0], backend=input.backend), (flat,))
+    if not input.ndim:
+        return Reshape((found.shape[0], 0))(found[:0])
+    columns = []
+    for n in reversed(input.shape):
+        columns.append(found % max(n, 1))
+        found = found // max(n, 1)
+    return stack(columns[::-1], 1)
 
 
 def _check_gather(name: str, input: Tensor, axis: int, index: Tensor) -> Tensor:

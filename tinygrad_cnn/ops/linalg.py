@@ -91,10 +91,10 @@ def bmm(input: Tensor, mat2: Tensor) -> Tensor:
     return matmul(input, mat2)
 
 
-def dot(input: Tensor, other: Tensor) -> Tensor:
-    """Σ inputᵢ·otherᵢ of two vectors."""
-    _dims("dot", 1, input, other)
-    return matmul(input, other)
+def dot(input: Tensor, tensor: Tensor) -> Tensor:
+    """Σ inputᵢ·tensorᵢ of two vectors."""
+    _dims("dot", 1, input, tensor)
+    return matmul(input, tensor)
 
 
 def outer(input: Tensor, vec2: Tensor) -> Tensor:

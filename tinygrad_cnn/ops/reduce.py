@@ -273,11 +273,12 @@ def topk(
 ) -> MaxResult:
     """The k largest (or smallest) elements along ``dim``, in order, with their positions."""
     axis = normalize_axis(dim, input.ndim)
-    if not 0 <= k <= input.shape[axis]:
-        raise ValueError(
-            f"topk: k must lie in [0, {input.shape[axis]}] for dim {dim}, received {k}"
-        )
+    limit = input.shape[axis] if input.ndim else 1
+    if not 0 <= k <= limit:
+        raise ValueError(f"topk: k must lie in [0, {limit}] for dim {dim}, received {k}")
     values, index = sort(input, axis, descending=largest)
+    if not input.ndim:
+        return MaxResult(values, index)
     cut = (*(slice(None),) * axis, slice(0, k))
     return MaxResult(values[cut], index[cut])
 

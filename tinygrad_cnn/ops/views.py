@@ -240,13 +240,11 @@ def contiguous(input: Tensor) -> Tensor:
     return input
 
 
-def _sizes(shape: Any) -> Shape:
-    return tuple(
-        int(n) for n in (shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape)
-    )
+def _sizes(shape: int | Sequence[int]) -> Shape:
+    return (shape,) if isinstance(shape, int) else tuple(int(n) for n in shape)
 
 
-def reshape(input: Tensor, *shape: Any) -> Tensor:
+def reshape(input: Tensor, shape: int | Sequence[int]) -> Tensor:
     """The elements in row-major order in another shape; one size may be −1. Raises ValueError when
     it does not fit.
     """
@@ -305,7 +303,7 @@ def unsqueeze(input: Tensor, dim: int) -> Tensor:
     return Reshape((*input.shape[:d], 1, *input.shape[d:]))(input)
 
 
-def permute(input: Tensor, *dims: Any) -> Tensor:
+def permute(input: Tensor, dims: int | Sequence[int]) -> Tensor:
     """The dimensions in another order. Raises ValueError unless every dimension is named once."""
     axes = tuple(normalize_axis(d, input.ndim) for d in _sizes(dims))
     if sorted(axes) != list(range(input.ndim)):
@@ -345,7 +343,7 @@ def movedim(input: Tensor, source: int | Sequence[int], destination: int | Seque
     order = [d for d in range(input.ndim) if d not in src]
     for place, d in sorted(zip(dst, src, strict=True)):
         order.insert(place, d)
-    return Permute(tuple(order))(input)
+    return Permute(tuple(order[: input.ndim]))(input)  # a 0-d tensor counts as one dimension
 
 
 def broadcast_to(input: Tensor, shape: Sequence[int]) -> Tensor:
@@ -356,7 +354,7 @@ def broadcast_to(input: Tensor, shape: Sequence[int]) -> Tensor:
     return Expand(wanted)(input)
 
 
-def expand(input: Tensor, *sizes: Any) -> Tensor:
+def expand(input: Tensor, sizes: int | Sequence[int]) -> Tensor:
     """``broadcast_to`` where −1 keeps a size."""
     wanted = _sizes(sizes)
     lead = len(wanted) - input.ndim
