@@ -163,7 +163,7 @@ def pack(plan: Plan, w: Any, columns: int, n_step: int, group_step: int, groups:
     packed = empty((sum(k.size for k in plan.k_lists) * groups * cut.columns,), np.float32)
     at = address(packed)
     for k_list in plan.k_lists:
-        pack_panels(groups * cut.count, at, address(w), address(k_list), k_list.size, n_step,
+        pack_panels(groups * cut.number, at, address(w), address(k_list), k_list.size, n_step,
                     columns, cut.columns, cut.nr, group_step)  # fmt: skip
         at += k_list.size * groups * cut.columns * 4
     return packed

@@ -39,7 +39,7 @@ CHUNK_ROWS = 256  # output pixels of a chunk at least, where there are that many
 class Phase(NamedTuple):
     """Output cells of one axis that share their taps; see the top of the file."""
 
-    count: int
+    cells: int
     out_first: int
     out_step: int
     in_first: int
@@ -168,8 +168,8 @@ def correlation_plan(
     inside = row_lo >= 0 and col_lo >= 0 and row_hi < h and col_hi < w
     copies = not (inside and (s_c == 4 or channels == 1))
     columns = col_hi - col_lo + 1
-    row_count = max(p.count for p in per_axis[0])
-    column_count = max(p.count for p in per_axis[1])
+    row_count = max(p.cells for p in per_axis[0])
+    column_count = max(p.cells for p in per_axis[1])
     in_step = per_axis[0][0].in_step
     if copies:
         pitch = 4 * channels
@@ -180,14 +180,14 @@ def correlation_plan(
         images, bands = blocks(n, row_count, column_count, in_step * w * channels * 4)
     band = -(-row_count // bands // rows_together) * rows_together
     bands = -(-row_count // band)
-    scratch_rows = max(p.reach(min(band, p.count))[1] for p in per_axis[0]) - row_lo + 1
+    scratch_rows = max(p.reach(min(band, p.cells))[1] for p in per_axis[0]) - row_lo + 1
     image_step = scratch_rows * row_pitch if copies else s_n
     origin = (row_lo, col_lo) if copies else (0, 0)
     k_strides = (w_strides[0 if adjoint else 1], *w_strides[2:])
     keep, jobs, k_lists, packed = [], [], [], 0
     cut = panels(o_group)
     for rows, cols in product(*per_axis):
-        grid = (np.arange(images), np.arange(min(band, rows.count)), np.arange(cols.count))
+        grid = (np.arange(images), np.arange(min(band, rows.cells)), np.arange(cols.cells))
         a_start = (rows.in_first - origin[0]) * row_pitch + (cols.in_first - origin[1]) * pitch
         a_rows = a_start + _offsets(
             grid, (image_step, rows.in_step * row_pitch, cols.in_step * pitch)
@@ -200,7 +200,7 @@ def correlation_plan(
         positions = [(c, i, j) for _, tap in merged for i, j in tap for c in range(c_group)]
         k_lists.append(np.array(positions, np.int64) @ np.array(k_strides, np.int64))
         keep += [a_rows, c_rows, taps]
-        jobs.append((address(a_rows), address(c_rows), rows.count, cols.count, address(taps),
+        jobs.append((address(a_rows), address(c_rows), rows.cells, cols.cells, address(taps),
                      len(taps), run, packed))  # fmt: skip
         packed += groups * len(positions) * cut.columns * 4
     out_band = band * per_axis[0][0].out_step * o_h
@@ -208,7 +208,7 @@ def correlation_plan(
              band * in_step, scratch_rows, col_lo, columns, pitch, groups, c_group, o_group, cut.nr,
              o_n, out_band, len(jobs), TILE_ROWS[cut.wide - 1], TILE_ROWS[cut.narrow - 1],
              cut.columns, cut.lanes, copy_window.load())  # fmt: skip
-    covered = [sum(p.count for p in phases) for phases in per_axis]
+    covered = [sum(p.cells for p in phases) for phases in per_axis]
     scratch = 2 * MAX_ROWS * 8 + (images * scratch_rows * row_pitch if copies else 0)
     return Plan(
         chunks=-(-n // images) * bands,
@@ -223,7 +223,7 @@ def correlation_plan(
 
 def _reach(phases: list[Phase]) -> tuple[int, int]:
     """First and last input cell that any of the phases reads."""
-    reaches = [phase.reach(phase.count) for phase in phases]
+    reaches = [phase.reach(phase.cells) for phase in phases]
     return min(first for first, _ in reaches), max(last for _, last in reaches)
 
 
@@ -270,14 +270,14 @@ def weight_plan(
             sizes, window.kernel, window.stride, window.dilation, window.padding, strict=True
         )
     )
-    row_lo, (col_lo, col_hi) = rows.reach(rows.count)[0], cols.reach(cols.count)
+    row_lo, (col_lo, col_hi) = rows.reach(rows.cells)[0], cols.reach(cols.cells)
     c_group, o_group = channels // groups, out_channels // groups
     columns, pitch = col_hi - col_lo + 1, padded_pitch(channels)
     row_pitch = columns * pitch
-    images, bands = blocks(n, rows.count, cols.count, rows.in_step * row_pitch)
-    band = -(-rows.count // bands)
+    images, bands = blocks(n, rows.cells, cols.cells, rows.in_step * row_pitch)
+    band = -(-rows.cells // bands)
     scratch_rows = (band - 1) * rows.in_step + rows.taps[-1][1] + 1
-    grid = (np.arange(images), np.arange(band), np.arange(cols.count))
+    grid = (np.arange(images), np.arange(band), np.arange(cols.cells))
     pixels = _offsets(
         grid, (scratch_rows * row_pitch, rows.in_step * row_pitch, cols.in_step * pitch)
     )
@@ -296,13 +296,13 @@ def weight_plan(
     partial_bytes = groups * len(taps) * run_rows * cut.columns * 4
     units = -(-n // images) * bands
     splits = max(1, min(units, MAX_SPLITS, SPLIT_BYTES // partial_bytes))
-    count = groups * cut.count
+    count = groups * cut.number
     shares = min(count, -(-MAX_SPLITS // 2 // splits))
     panel_bytes = len(pixels) * cut.nr * 4
     image_bytes = images * scratch_rows * row_pitch + 64
     table = (n, images, bands, band, s_n, s_h, s_w, s_c, h, w, channels, row_lo,
-             band * rows.in_step, scratch_rows, col_lo, columns, pitch, rows.count, cols.count,
-             *gradient.strides, c_group, o_group, cut.columns, cut.nr, cut.count, count, units,
+             band * rows.in_step, scratch_rows, col_lo, columns, pitch, rows.cells, cols.cells,
+             *gradient.strides, c_group, o_group, cut.columns, cut.nr, cut.number, count, units,
              splits, shares, address(pixels), address(taps), len(taps), run, run_rows,
              steps[0] if even else 0, partial_bytes, panel_bytes, *tiles[0], *tiles[1],
              copy_window.load())  # fmt: skip

@@ -174,7 +174,7 @@ def conv_input_grad(
     plan = make_plan(gy.shape, gy.strides, shape, gx.strides, w.strides, window)
     cut, outputs = plan.panels, w.shape[0]
     packed = empty((cut.columns * outputs,), np.float32)
-    pack_columns(cut.count, address(packed), address(w), w.strides[0], outputs,
+    pack_columns(cut.number, address(packed), address(w), w.strides[0], outputs,
                  address(plan.columns), plan.columns.size, cut.columns, cut.nr)  # fmt: skip
     scratch = empty((plan.scratch_bytes * max_workers() // 4 + 16,), np.float32)
     entries = [rows_kernel(nv, cut.lanes).load() for nv in (cut.wide, cut.narrow)]

@@ -37,6 +37,12 @@ class Geometry(NamedTuple):
     groups: int
 
 
+def _geometry(x: Shape, o: int, outputs: Shape, window: Window, groups: int) -> Geometry:
+    n, c, h, w = x
+    p, q = outputs
+    return Geometry(n, c, h, w, o, p, q, window, groups)
+
+
 class Route(NamedTuple):
     """An algorithm, when it is taken, and why."""
 
@@ -163,7 +169,7 @@ def conv(x: Any, w: Any, bias: Any, window: Window, groups: int, relu: bool = Fa
     if x.ndim != 4 or not _fast(x, w, bias):
         y = _conv_of_other_kind(x, w, bias, window, groups)
         return np.maximum(y, 0, out=y) if relu else y
-    geometry = Geometry(*x.shape, w.shape[0], *window.output(x.shape[2:]), window, groups)
+    geometry = _geometry(x.shape, w.shape[0], window.output(x.shape[2:]), window, groups)
     return _choose("conv", geometry).run(x, w, bias, window, groups, relu)
 
 
@@ -172,7 +178,7 @@ def conv_relu_pool(x: Any, w: Any, bias: Any, window: Window, groups: int, pool:
     for other windows than 2×2 of stride 2, and where Winograd computes the convolution."""
     if x.ndim != 4 or pool != conv_pool.POOL or not _fast(x, w, bias):
         return None
-    geometry = Geometry(*x.shape, w.shape[0], *window.output(x.shape[2:]), window, groups)
+    geometry = _geometry(x.shape, w.shape[0], window.output(x.shape[2:]), window, groups)
     if _choose("conv", geometry).run is not conv_direct.conv or min(geometry.p, geometry.q) < 2:
         return None
     return conv_pool.conv_relu_pool(x, w, bias, window, groups)
@@ -203,7 +209,7 @@ def conv_input_grad(
         ]
     if gy.ndim == 5:
         return _conv_input_grad_3d(gy, w, shape, window, groups, into)
-    geometry = Geometry(*shape, w.shape[0], *gy.shape[2:], window, groups)
+    geometry = _geometry(shape, w.shape[0], gy.shape[2:], window, groups)
     if into is not None and into.strides[1] != 4:
         into += conv_input_grad(gy, w, shape, window, groups)
         return into
@@ -219,7 +225,7 @@ def conv_weight_grad(x: Any, gy: Any, shape: Shape, window: Window, groups: int)
         return conv_weight_grad(x[:, :, None], gy[:, :, None], at, _lift(window), groups)[:, :, 0]
     if x.ndim == 5:
         return _conv_weight_grad_3d(x, gy, shape, window, groups)
-    geometry = Geometry(*x.shape, shape[0], *gy.shape[2:], window, groups)
+    geometry = _geometry(x.shape, shape[0], gy.shape[2:], window, groups)
     return _choose("conv_weight_grad", geometry).run(x, gy, shape, window, groups)
 
 
@@ -243,7 +249,8 @@ def _depths(window: Window, inputs: int, outputs: int) -> list[tuple[int, slice,
 
 def _flat(window: Window) -> Window:
     """A 3-D window without its depth."""
-    return Window(*(tuple(field[1:]) for field in window))
+    kernel, stride, padding, dilation = window
+    return Window(kernel[1:], stride[1:], padding[1:], dilation[1:])
 
 
 def _by_depth(a: Any, n: int) -> Any:
@@ -320,7 +327,7 @@ def explain(op: str, x_shape: Shape, w_shape: Shape, window: Window, groups: int
 
     ``op`` is "conv", "conv_input_grad", "conv_weight_grad", or "conv2d" for all three.
     """
-    geometry = Geometry(*x_shape, w_shape[0], *window.output(x_shape[2:]), window, groups)
+    geometry = _geometry(x_shape, w_shape[0], window.output(x_shape[2:]), window, groups)
     ops = list(ROUTES) if op == "conv2d" else [op]
     lines = []
     for name in ops:

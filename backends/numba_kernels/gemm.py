@@ -155,12 +155,12 @@ def _plan(a_shape: Shape, a_strides: Shape, b_shape: Shape, b_strides: Shape) ->
     a_list = _offsets(a_shape[:-2], a_strides[:-2], batch)
     b_list = _offsets(b_shape[:-2], b_strides[:-2], () if one else batch)
     c_list = _offsets(batch, c_strides[:-2], batch)
-    rows, shares = _blocking(a_list.size, m, n, k, cut.count)
+    rows, shares = _blocking(a_list.size, m, n, k, cut.number)
     blocks = -(-m // rows)
     return Plan(
         shape=(*batch, m, n),
         packed_bytes=-(-b_list.size * cut.columns * k * 4 // 64) * 64,
-        packs=b_list.size * cut.count,
+        packs=b_list.size * cut.number,
         pack=(address(b_list), *b_strides[-2:]),
         pack_sizes=(k, n, cut.columns, cut.nr),
         chunks=a_list.size * blocks * shares,

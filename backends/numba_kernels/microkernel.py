@@ -67,11 +67,11 @@ MAX_ROWS = max(TILE_ROWS)
 
 
 class Panels(NamedTuple):
-    """How a matrix of some columns is cut into panels: ``count`` of them, ``wide`` vectors each
+    """How a matrix of some columns is cut into panels: ``number`` of them, ``wide`` vectors each
     but the
     last, which has ``narrow``, and ``lanes`` floats a vector."""
 
-    count: int
+    number: int
     wide: int
     narrow: int
     lanes: int
@@ -84,7 +84,7 @@ class Panels(NamedTuple):
     @property
     def columns(self) -> int:
         """Columns with the padding of the last panel."""
-        return ((self.count - 1) * self.wide + self.narrow) * self.lanes
+        return ((self.number - 1) * self.wide + self.narrow) * self.lanes
 
 
 @cache

@@ -304,7 +304,7 @@ _OPERATORS = {
 
 def _define_operator(symbol: Any, function: Any) -> None:
     @overload(symbol)
-    def operate(x, y):  # type: ignore[no-untyped-def]  # Numba compares the signatures
+    def operate(x, y):  # without annotations: Numba compares the signatures
         if isinstance(x, VectorType) and isinstance(y, VectorType):
             return lambda x, y: function(x, y)
         return None

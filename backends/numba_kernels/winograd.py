@@ -354,7 +354,7 @@ def _run_staged(
         count = min(plan.block, plan.tiles - first)
         groups = -(-count // GROUP)
         run.inputs(groups, table, first, count, address(x), address(v), address(scratch), local)
-        run.panel_products(plan.panels.count, table, count, address(v), address(mm), w.start,
+        run.panel_products(plan.panels.number, table, count, address(v), address(mm), w.start,
                            *w.strides, address(scratch), panel_bytes, *_micro(plan))  # fmt: skip
         run.outputs(groups, table, first, count, address(mm), address(y),
                     0 if bias is None else address(bias), mode, address(scratch),

@@ -275,7 +275,7 @@ def _staged(plan: Plan, x: Any, gy: Any, gw: Any, m: int) -> None:
         )
         run.gradients(chunks, table, first, count, address(gy), address(d), address(scratch), local)
         if at_once:
-            run.panel_sums(-(-cp // PANEL_ROWS) * plan.panels.count, table, count, address(v),
+            run.panel_sums(-(-cp // PANEL_ROWS) * plan.panels.number, table, count, address(v),
                            address(d), address(gw), *gw.strides, address(scratch), panel_bytes,
                            *_micro(plan))  # fmt: skip
         else:
