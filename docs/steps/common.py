@@ -72,13 +72,14 @@ def report(name: str, run: Callable[[], Any], bound: float = 1e-5) -> None:
     print(f"{line(name, run)}   error {found:.0e}")
 
 
-def line(name: str, run: Callable[[], Any]) -> str:
+def line(name: str, run: Callable[[], Any], flops: float = FLOPS) -> str:
     """How fast ``run`` is, also as a share of the peak just before and after."""
     before = peak()
-    rate = FLOPS / seconds(run)
+    rate = flops / seconds(run)
     most = max(before, peak())
     return f"{name:<46}{rate / 1e9:7.1f} GFLOP/s {100 * rate / most:5.0f} % of {most / 1e9:.0f}"
 
 
 tg.set_backend("numba")
 tg.set_num_threads(1)
+importlib.import_module("tinygrad_cnn.backends.numba_kernels.threads").set_blas_threads(1)
