@@ -8,6 +8,9 @@ shows in the result.
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -464,3 +467,24 @@ def test_the_algorithm_can_be_chosen() -> None:
 def test_arrays_come_from_the_pool() -> None:
     """The guard fixture replaces the allocator that the modules name ``empty``."""
     assert all(getattr(module, "empty", None) is not memory.empty for module in MODULES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lanes", sorted({4, 8, 16} - {simd.WIDTH}))
+def test_other_vector_widths(lanes: int, tmp_path: Any) -> None:
+    """The tests of this file with the vectors of other processors, which this one emulates."""
+    environment = os.environ | {
+        "TINYGRAD_CNN_SIMD": str(lanes),
+        "TINYGRAD_CNN_CACHE": str(tmp_path),
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        __file__,
+        "-k",
+        "not widths and (1 or 2 or shares)",
+    ]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout[-2000:]

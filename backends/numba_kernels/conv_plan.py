@@ -329,11 +329,11 @@ def column_tile(taps: int, run: int, nv: int) -> tuple[int, int]:
     (first layers, 1 to 3 channels) put several taps into one tile.
     """
     registers = 16 if WIDTH == 8 else 32
-    most = (registers - 2 - nv) // nv
+    most = min((registers - 1 - nv) // nv, 28)
     if run <= most:
         return max(
             t for t in range(1, taps + 1) if taps % t == 0 and t * run <= max(most, run)
         ), run
     if run % 8 == 0 and most >= 8:
         return 1, 8
-    return 1, min(range(most, 3, -1), key=lambda m: -(-run // m) * (m * nv + nv + 1))
+    return 1, min(range(most, 2, -1), key=lambda m: -(-run // m) * (m * nv + nv + 1))
