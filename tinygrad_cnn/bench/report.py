@@ -168,8 +168,8 @@ def roofline(found: Sequence[Row], limits: dict[str, float], path: str | Path) -
         whole = row.mode in ("train", "both", "step")
         color = "tab:red" if row.workload.partition("@")[0] in workloads.NETWORKS else "tab:blue"
         axes.plot(x, y, "^" if whole else "o", color=color, ms=5)
-        axes.annotate(row.workload, (x, y), xytext=(5, -8 if whole else 4),
-                      textcoords="offset points", size=6.5)  # fmt: skip
+        if row.mode in ("infer", "forward", "step"):  # the triangle below or above is its other run
+            axes.annotate(row.workload, (x, y), (5, 4), textcoords="offset points", size=6.5)
     axes.set(xscale="log", yscale="log", xlim=ends, ylabel="GFLOP/s (direct-equivalent)",
              xlabel="operations a byte (read and written once)",
              title="Networks (red) and operations (blue) under this machine's roof")  # fmt: skip
