@@ -317,3 +317,19 @@ def test_state_of_another_model() -> None:
         lambda: small.load_state_dict(large.state_dict()),
     )
     assert small[0].weight.tolist() == before
+
+
+def test_arguments_of_the_wrong_kind() -> None:
+    x = tg.ones(4, 3, backend="numpy")
+    says(TypeError, "dim must be an integer, received 'rows'", lambda: x.sum("rows"))
+    says(TypeError, "dim must be an integer, received 1.5", lambda: x.mean(1.5))
+    shape = "expected a shape of integers of at least 0, received "
+    says(ValueError, shape + "-1", lambda: tg.zeros(-1))
+    says(ValueError, shape + "2.5", lambda: tg.randn(2.5))
+    says(ValueError, shape + "(2, 'a')", lambda: tg.ones(2, "a"))
+    says(ValueError, shape + "[2, -3]", lambda: tg.full([2, -3], 1.0))
+    says(TypeError, "full: fill_value must be a number, received 'a'", lambda: tg.full((2,), "a"))
+    says(ValueError, "randperm: expected n of at least 0, received -1", lambda: tg.randperm(-1))
+    says(ValueError, "norm: p must be a number or \"fro\", received 'nuc'", lambda: x.norm("nuc"))
+    says(IndexError, "index 9 is out of range for dimension 0 of shape (4, 3)", lambda: x[[1, 9]])
+    assert tg.full((2,), tg.tensor(3.0)).tolist() == [3, 3]

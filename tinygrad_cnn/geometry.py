@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 Shape = tuple[int, ...]
 Pairs = tuple[tuple[int, int], ...]
@@ -220,6 +220,8 @@ def broadcast_axes(shape: Shape, wanted: Shape) -> Shape:
 def normalize_axis(axis: int, ndim: int, name: str = "dim") -> int:
     """A dimension counted from the end made non-negative. Raises IndexError out of range."""
     limit = max(ndim, 1)
+    if not hasattr(axis, "__index__"):
+        raise TypeError(f"{name} must be an integer, received {axis!r}")
     if not -limit <= axis < limit:
         raise IndexError(
             f"{name} must lie in [{-limit}, {limit - 1}] for {ndim} dimensions, received {axis}"
@@ -231,7 +233,9 @@ def normalize_axes(axes: int | Sequence[int] | None, ndim: int) -> Shape:
     """``dim`` of a reduction: None or () is all dimensions. Raises ValueError on a repeated one."""
     if axes is None or axes == ():
         return tuple(range(ndim))
-    found = (axes,) if isinstance(axes, int) else tuple(axes)
+    found: tuple[Any, ...] = (axes,)
+    if isinstance(axes, Sequence) and not isinstance(axes, str):
+        found = tuple(axes)
     result = tuple(normalize_axis(a, ndim) for a in found)
     if len(set(result)) != len(result):
         raise ValueError(f"dim names a dimension twice: {axes!r}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import threading
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -87,7 +88,13 @@ def _shape(shape: tuple[Any, ...], size: Any = None) -> Shape:
     """The shape meant by f(2, 3), f((2, 3)) and f(size=(2, 3))."""
     if size is None:
         size = shape[0] if len(shape) == 1 else shape
-    return (size,) if isinstance(size, int) else tuple(size)
+    try:
+        found = tuple(map(index, [size] if hasattr(size, "__index__") else size))
+    except TypeError:
+        found = (-1,)
+    if found and min(found) < 0:
+        raise ValueError(f"expected a shape of integers of at least 0, received {size!r}")
+    return found
 
 
 def rand(
@@ -157,7 +164,9 @@ def permutation(n: int, seed: int, stream: int = 0) -> np.ndarray[Any, Any]:
 
 
 def randperm(n: int, generator: Generator | None = None, backend: BackendLike = None) -> Tensor:
-    """A random order of 0 … n−1 as an int64 tensor."""
+    """A random order of 0 … n−1 as an int64 tensor. Raises ValueError on a negative n."""
+    if n < 0:
+        raise ValueError(f"randperm: expected n of at least 0, received {n}")
     owner = _pick(backend)
     seed, offset = (generator or default_generator).reserve(n)
     words = _words(2 * n, seed, offset).reshape(n, 2).astype(np.uint64)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from .. import random
 from ..backend import Array, Backend
 from ..dtypes import as_dtype, bool_, float32, int64
@@ -15,6 +17,8 @@ from ..tensor import BackendLike, Op, Tensor, _pick
 def _filled(
     shape: Shape, value: float, dtype: Any, backend: BackendLike, requires_grad: bool
 ) -> Tensor:
+    if not isinstance(value, bool | int | float | np.generic):
+        raise TypeError(f"full: fill_value must be a number, received {value!r}")
     owner = _pick(backend)
     t = Tensor._wrap(owner.full(shape, value, as_dtype(dtype)), owner)
     return t.requires_grad_() if requires_grad else t
@@ -64,6 +68,8 @@ def full(
     requires_grad: bool = False,
 ) -> Tensor:
     """All elements ``fill_value``; the dtype follows its type unless given."""
+    if isinstance(fill_value, Tensor):
+        fill_value = fill_value.item()
     if dtype is None:
         dtype = (
             bool_
@@ -73,7 +79,7 @@ def full(
             else float32
         )
     return _filled(
-        (size,) if isinstance(size, int) else tuple(size),
+        random._shape((), size),
         fill_value,
         dtype,
         backend,
@@ -116,8 +122,6 @@ def linspace(
     """``steps`` equally spaced numbers from start to end, both included."""
     if steps < 0:
         raise ValueError(f"linspace: steps must not be negative, received {steps}")
-    import numpy as np
-
     owner = _pick(backend)
     t = Tensor._wrap(owner.asarray(np.linspace(start, end, steps), as_dtype(dtype)), owner)
     return t.requires_grad_() if requires_grad else t
@@ -132,8 +136,6 @@ def eye(
     requires_grad: bool = False,
 ) -> Tensor:
     """Ones on the main diagonal of an n × m matrix (m = n by default), zeros elsewhere."""
-    import numpy as np
-
     owner = _pick(backend)
     t = Tensor._wrap(owner.asarray(np.eye(n, m), as_dtype(dtype)), owner)
     return t.requires_grad_() if requires_grad else t

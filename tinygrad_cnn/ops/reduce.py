@@ -364,6 +364,8 @@ def norm(input: Tensor, p: float | str = "fro", dim: Dim = None, keepdim: bool =
     0.
     """
     _need_float("norm", input)
+    if isinstance(p, str) and p != "fro":
+        raise ValueError(f'norm: p must be a number or "fro", received {p!r}')
     order = 2.0 if p == "fro" else float(p)
     axes = normalize_axes(dim, input.ndim)
     where_ = axes or None

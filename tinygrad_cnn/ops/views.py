@@ -466,8 +466,9 @@ def _check_array_index(item: Any, shape: Shape, axis: int) -> None:
                 f"of shape {shape}"
             )
     elif item.size and not -shape[axis] <= int(item.min()) <= int(item.max()) < shape[axis]:
+        low, high = int(item.min()), int(item.max())
         raise IndexError(
-            f"index {int(item.min())}…{int(item.max())} is out of range "
+            f"index {low if low < -shape[axis] else high} is out of range "
             f"for dimension {axis} of shape {shape}"
         )
 
