@@ -39,7 +39,8 @@ from .simd import load_i64, store_i64
 K_BLOCK = 512
 ROW_BLOCK = 128
 CHUNKS = 16  # at least, where the product is large enough to be cut
-SMALL = 32 * 32 * 32  # multiply-adds below which NumPy's call is faster than packing
+SMALL = 300_000  # multiply-adds below which NumPy's call is faster than packing
+SMALL_BATCH = 60_000  # the same for a batch of matrices, which NumPy multiplies one by one
 
 
 @kernel
@@ -117,7 +118,7 @@ def _offsets(shape: Shape, strides: Shape, batch: Shape) -> np.ndarray:
 def _blocking(batch: int, m: int, n: int, k: int, panels: int) -> tuple[int, int]:
     """(rows of a chunk, shares of the panels): at least ``CHUNKS`` chunks of a fair size."""
     rows = min(m, ROW_BLOCK)
-    if batch * m * n * k < 64 * SMALL:
+    if batch * m * n * k < 2_000_000:
         return rows, 1
     while rows > 16 and batch * -(-m // rows) < CHUNKS:
         rows = max(16, -(-rows // 16) * 8)
@@ -171,7 +172,7 @@ def _plan(a_shape: Shape, a_strides: Shape, b_shape: Shape, b_strides: Shape) ->
                TILE_ROWS[cut.wide - 1], TILE_ROWS[cut.narrow - 1]),
         scratch_bytes=64 * MAX_ROWS + (0 if a_strides[-1] == 4 else rows * (4 * K_BLOCK + 64)),
         micro=(rows_kernel(cut.wide, cut.lanes).load(), rows_kernel(cut.narrow, cut.lanes).load()),
-        serial=a_list.size * m * n * k < 8 * SMALL,
+        serial=a_list.size * m * n * k < SMALL,
         keep=[a_list, b_list, c_list],
     )  # fmt: skip
 
@@ -192,10 +193,17 @@ def product(a: Any, b: Any, bias: Any = None, relu: bool = False) -> Any:
     return c
 
 
+def _is_small(a: Any, b: Any) -> bool:
+    """Whether NumPy's BLAS, on one thread, is faster: no time to pack B, or a vector as one factor."""
+    rows, columns, work = a.shape[-2], b.shape[-1], a.size * b.shape[-1]
+    if a.ndim == 2 and b.ndim == 2:
+        return work < SMALL or rows == 1 or columns == 1
+    return work < SMALL_BATCH
+
+
 def matmul(a: Any, b: Any) -> Any:
-    """A (…, M, K) · B (…, K, N) with broadcast batch dimensions."""
-    work = a.size * b.shape[-1]
-    if a.dtype != np.float32 or b.dtype != np.float32 or work < SMALL or b.size == 0:
+    """A (…, M, K) · B (…, K, N) with broadcast batch dimensions, float32."""
+    if b.size == 0 or _is_small(a, b):
         return np.matmul(a, b)
     if b.ndim == 2 and a.ndim > 2 and a.flags.c_contiguous:
         return product(a.reshape(-1, a.shape[-1]), b).reshape(*a.shape[:-1], b.shape[1])
@@ -203,8 +211,15 @@ def matmul(a: Any, b: Any) -> Any:
 
 
 def linear(x: Any, w: Any, bias: Any, relu: bool = False) -> Any:
-    """x (…, K) · w (N, K)ᵀ + bias (N,), then max(·, 0) with ``relu``: bias and ReLU cost no pass
-    of their own."""
+    """x (…, K) · w (N, K)ᵀ + bias (N,), then max(·, 0) with ``relu``: neither costs a pass of its own,
+    except in small products."""
     rows = x.reshape(-1, x.shape[-1])
-    y = product(rows, w.T, None if bias is None else np.ascontiguousarray(bias), relu)
+    if _is_small(rows, w.T):
+        y = np.matmul(rows, w.T)
+        if bias is not None:
+            y += bias
+        if relu:
+            np.maximum(y, 0, out=y)
+    else:
+        y = product(rows, w.T, None if bias is None else np.ascontiguousarray(bias), relu)
     return y.reshape(*x.shape[:-1], w.shape[0])
