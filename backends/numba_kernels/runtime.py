@@ -187,7 +187,7 @@ class _Launcher(threading.local):
         start = -(-counters.ctypes.data // LINE) * LINE
         self.table = start
         offset = (start - counters.ctypes.data) // 8
-        self.buffer = memoryview(counters[offset : offset + MAX_ARGUMENTS]).cast("B")
+        self.buffer = counters[offset : offset + MAX_ARGUMENTS].data.cast("B")
         self.counters = start + MAX_ARGUMENTS * 8 + LINE
         self.pool_share = 0  # threads of Numba's pool this Python thread last asked for
 
