@@ -5,13 +5,17 @@ The functions behind the layers are in ``nn.functional``.
 
 from . import functional, init, utils
 from .activation import (
+    CELU,
     ELU,
     GELU,
     SELU,
+    Hardsigmoid,
+    Hardswish,
     Hardtanh,
     LeakyReLU,
     LogSigmoid,
     LogSoftmax,
+    Mish,
     PReLU,
     ReLU,
     ReLU6,
@@ -24,7 +28,7 @@ from .activation import (
 )
 from .containers import ModuleDict, ModuleList, Sequential
 from .conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
-from .dropout import Dropout, Dropout1d, Dropout2d, Dropout3d
+from .dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d
 from .graph import Concatenate, Input, Lambda, Model, Node, concatenate
 from .linear import CosineSimilarity, Embedding, Linear
 from .loss import (
@@ -50,11 +54,30 @@ from .normalization import (
     LayerNorm,
     LocalResponseNorm,
 )
+from .padding import (
+    CircularPad1d,
+    CircularPad2d,
+    CircularPad3d,
+    ConstantPad1d,
+    ConstantPad2d,
+    ConstantPad3d,
+    ReflectionPad1d,
+    ReflectionPad2d,
+    ReflectionPad3d,
+    ReplicationPad1d,
+    ReplicationPad2d,
+    ReplicationPad3d,
+    ZeroPad1d,
+    ZeroPad2d,
+    ZeroPad3d,
+)
 from .pooling import (
     AdaptiveAvgPool1d,
     AdaptiveAvgPool2d,
     AdaptiveAvgPool3d,
+    AdaptiveMaxPool1d,
     AdaptiveMaxPool2d,
+    AdaptiveMaxPool3d,
     AvgPool1d,
     AvgPool2d,
     AvgPool3d,
@@ -63,24 +86,24 @@ from .pooling import (
     MaxPool3d,
 )
 from .shape import (
-    ConstantPad2d,
     Flatten,
     Fold,
     Identity,
     PixelShuffle,
-    ReflectionPad2d,
-    ReplicationPad2d,
+    PixelUnshuffle,
     Unflatten,
     Unfold,
     Upsample,
-    ZeroPad2d,
 )
 
 __all__ = [
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
     "AdaptiveAvgPool3d",
+    "AdaptiveMaxPool1d",
     "AdaptiveMaxPool2d",
+    "AdaptiveMaxPool3d",
+    "AlphaDropout",
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
@@ -89,8 +112,14 @@ __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
     "BatchNorm3d",
+    "CELU",
+    "CircularPad1d",
+    "CircularPad2d",
+    "CircularPad3d",
     "Concatenate",
+    "ConstantPad1d",
     "ConstantPad2d",
+    "ConstantPad3d",
     "Conv1d",
     "Conv2d",
     "Conv3d",
@@ -109,6 +138,8 @@ __all__ = [
     "Fold",
     "GELU",
     "GroupNorm",
+    "Hardsigmoid",
+    "Hardswish",
     "Hardtanh",
     "HuberLoss",
     "Identity",
@@ -129,6 +160,7 @@ __all__ = [
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",
+    "Mish",
     "Model",
     "Module",
     "ModuleDict",
@@ -138,10 +170,15 @@ __all__ = [
     "PReLU",
     "Parameter",
     "PixelShuffle",
+    "PixelUnshuffle",
     "ReLU",
     "ReLU6",
+    "ReflectionPad1d",
     "ReflectionPad2d",
+    "ReflectionPad3d",
+    "ReplicationPad1d",
     "ReplicationPad2d",
+    "ReplicationPad3d",
     "SELU",
     "Sequential",
     "SiLU",
@@ -154,7 +191,9 @@ __all__ = [
     "Unflatten",
     "Unfold",
     "Upsample",
+    "ZeroPad1d",
     "ZeroPad2d",
+    "ZeroPad3d",
     "concatenate",
     "functional",
     "init",

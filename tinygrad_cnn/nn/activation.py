@@ -67,6 +67,24 @@ class SiLU(_Plain):
     function = F.silu
 
 
+class Mish(_Plain):
+    """x·tanh(softplus(x)). Source: Misra, 2019."""
+
+    function = F.mish
+
+
+class Hardsigmoid(_Plain):
+    """min(max(x + 3, 0), 6)/6, a sigmoid of straight lines."""
+
+    function = F.hardsigmoid
+
+
+class Hardswish(_Plain):
+    """x·hardsigmoid(x). Source: Howard and others, "Searching for MobileNetV3", 2019."""
+
+    function = F.hardswish
+
+
 class Sigmoid(_Activation):
     """1 / (1 + e⁻ˣ)."""
 
@@ -135,6 +153,17 @@ class Softplus(_Activation):
     def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
         super().__init__()
         self.beta, self.threshold = beta, threshold
+
+
+class CELU(_Activation):
+    """max(x, 0) + min(α·(e^(x/α) − 1), 0). Source: Barron, 2017."""
+
+    function = F.celu
+    shown = ("alpha",)
+
+    def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
+        super().__init__()
+        self.alpha, self.inplace = alpha, inplace
 
 
 class Hardtanh(_Activation):

@@ -54,3 +54,12 @@ class Dropout3d(_Dropout):
     """Whole channels of x (N, C, D, H, W) or (C, D, H, W)."""
 
     function = F.dropout3d
+
+
+class AlphaDropout(_Dropout):
+    """Each element on its own, for networks of SELU: mean 0 and variance 1 are kept.
+
+    Source: Klambauer and others, "Self-normalizing neural networks", 2017.
+    """
+
+    function = F.alpha_dropout

@@ -174,11 +174,7 @@ class AdaptiveAvgPool3d(_Adaptive):
     function = F.adaptive_avg_pool3d
 
 
-class AdaptiveMaxPool2d(_Adaptive):
-    """Maxima of x (N, C, H, W) on a grid of the wanted size."""
-
-    function = F.adaptive_max_pool2d
-
+class _AdaptiveMax(_Adaptive):
     def __init__(
         self, output_size: int | None | Sequence[int | None], return_indices: bool = False
     ) -> None:
@@ -186,4 +182,22 @@ class AdaptiveMaxPool2d(_Adaptive):
         self.return_indices = return_indices
 
     def forward(self, input: Tensor) -> Any:
-        return F.adaptive_max_pool2d(input, self.output_size, self.return_indices)
+        return type(self).function(input, self.output_size, self.return_indices)
+
+
+class AdaptiveMaxPool1d(_AdaptiveMax):
+    """Maxima of x (N, C, L) on a grid of the wanted size."""
+
+    function = F.adaptive_max_pool1d
+
+
+class AdaptiveMaxPool2d(_AdaptiveMax):
+    """Maxima of x (N, C, H, W) on a grid of the wanted size."""
+
+    function = F.adaptive_max_pool2d
+
+
+class AdaptiveMaxPool3d(_AdaptiveMax):
+    """Maxima of x (N, C, D, H, W) on a grid of the wanted size."""
+
+    function = F.adaptive_max_pool3d

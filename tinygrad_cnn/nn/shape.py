@@ -1,11 +1,10 @@
-"""Layers that move elements: flatten, pad, resize, fold."""
+"""Layers that move elements: flatten, resize, fold."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
-from ..geometry import ntuple
 from ..tensor import Tensor
 from . import functional as F
 from .module import Module
@@ -51,52 +50,6 @@ class Unflatten(Module):
         return f"dim={self.dim}, unflattened_size={self.unflattened_size}"
 
 
-class _Pad(Module):
-    """Add cells around H and W: padding = (left, right, top, bottom), or one number."""
-
-    mode: ClassVar[str] = "constant"
-
-    def __init__(self, padding: Size) -> None:
-        super().__init__()
-        self.padding = ntuple(padding, 4, f"{type(self).__name__}: padding", -(2**31))
-
-    def forward(self, input: Tensor) -> Tensor:
-        return F.pad(input, self.padding, self.mode)
-
-    def extra_repr(self) -> str:
-        return f"{self.padding}"
-
-
-class ZeroPad2d(_Pad):
-    """Pad H and W of x (N, C, H, W) with zeros."""
-
-
-class ReflectionPad2d(_Pad):
-    """Pad H and W with a mirror image that does not repeat the edge."""
-
-    mode = "reflect"
-
-
-class ReplicationPad2d(_Pad):
-    """Pad H and W with copies of the edge."""
-
-    mode = "replicate"
-
-
-class ConstantPad2d(_Pad):
-    """Pad H and W with ``value``."""
-
-    def __init__(self, padding: Size, value: float) -> None:
-        super().__init__(padding)
-        self.value = value
-
-    def forward(self, input: Tensor) -> Tensor:
-        return F.pad(input, self.padding, "constant", self.value)
-
-    def extra_repr(self) -> str:
-        return f"padding={self.padding}, value={self.value}"
-
-
 class Upsample(Module):
     """Resize to ``size`` or by ``scale_factor``; see ``functional.interpolate``."""
 
@@ -133,6 +86,20 @@ class PixelShuffle(Module):
 
     def extra_repr(self) -> str:
         return f"upscale_factor={self.upscale_factor}"
+
+
+class PixelUnshuffle(Module):
+    """Rearrange (N, C, H·r, W·r) into (N, C·r², H, W): the inverse of ``PixelShuffle``."""
+
+    def __init__(self, downscale_factor: int) -> None:
+        super().__init__()
+        self.downscale_factor = downscale_factor
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.pixel_unshuffle(input, self.downscale_factor)
+
+    def extra_repr(self) -> str:
+        return f"downscale_factor={self.downscale_factor}"
 
 
 class Unfold(Module):
