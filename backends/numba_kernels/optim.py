@@ -23,6 +23,7 @@ CHUNK = 8192
 COLUMNS = 6  # first chunk, size, then up to four addresses
 Arrays = Sequence[Any]
 _FLOATS = {"float32": (get32, put32, 4), "float64": (get64, put64, 8)}
+_NAMES = {np.dtype(name): name for name in _FLOATS}
 
 
 @device
@@ -106,12 +107,13 @@ def gather(lists: Sequence[Arrays]) -> tuple[dict[str, list[tuple[Any, ...]]], l
         if row[1].strides != strides:
             row = (p, np.empty_like(p), *row[2:])
             np.copyto(row[1], lists[1][i])
+        name = _NAMES.get(dtype)  # dtype.name costs half a microsecond
         if (
-            dtype.name in found
+            name is not None
             and order(p.shape, strides, p.itemsize) is not None
             and all([a.strides == strides and a.dtype == dtype for a in row])
         ):
-            found[dtype.name].append(row)
+            found[name].append(row)
         else:
             others.append(i)
     return {name: rows for name, rows in found.items() if rows}, others
