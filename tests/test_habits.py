@@ -109,3 +109,19 @@ def test_retained_gradient_after_a_fused_activation_in_place() -> None:
     (net(tg.randn(1, 1, 3, 3)) * w).sum().backward()
     assert net.y.grad is not None
     np.testing.assert_array_equal(net.y.grad.numpy(), w.numpy())
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # pytest drops our own filter
+def test_derivatives_where_the_input_is_not_finite() -> None:
+    x = tg.tensor([float("nan"), float("inf"), -float("inf"), 0.5], requires_grad=True)
+    nan = float("nan")
+    wanted = {
+        F.elu: [nan, 1, 0, 1], F.celu: [nan, 1, 0, 1], F.softplus: [nan, 1, 0, 0.62245935],
+        F.hardtanh: [0, 0, 0, 1], F.relu6: [0, 0, 0, 1], F.hardsigmoid: [0, 0, 0, 1 / 6],
+    }  # fmt: skip
+    for function, slopes in wanted.items():
+        (g,) = tg.autograd.grad(function(x).sum(), x)
+        np.testing.assert_allclose(g.numpy(), slopes, rtol=1e-6, err_msg=function.__name__)
+    for loss in (F.huber_loss, F.smooth_l1_loss):
+        (g,) = tg.autograd.grad(loss(x[1:], tg.zeros(3), reduction="sum"), x)
+        np.testing.assert_allclose(g.numpy(), [0, 1, -1, 0.5], rtol=1e-6)

@@ -75,7 +75,7 @@ class Elu(Op):
 
     def backward(self, grad: Tensor, out: None) -> Tensor:
         (x,) = self.inputs
-        low = exp(where(x < 0, x, 0.0) * self.rate) * (self.alpha * self.scale * self.rate)
+        low = exp(where(x >= 0, 0.0, x) * self.rate) * (self.alpha * self.scale * self.rate)
         return where(x > 0, grad * self.scale, grad * low)
 
 
@@ -108,7 +108,7 @@ class Softplus(Op):
     def backward(self, grad: Tensor, out: None) -> Tensor:
         (x,) = self.inputs
         z = x * self.beta
-        curved = where(z < self.threshold, z, self.threshold)
+        curved = where(z >= self.threshold, self.threshold, z)
         return where(z > self.threshold, grad, grad * sigmoid(curved))
 
 
@@ -134,7 +134,7 @@ class Hardtanh(Op):
 
     def backward(self, grad: Tensor, out: None) -> Tensor:
         (x,) = self.inputs
-        return where((x <= self.low) | (x >= self.high), 0.0, grad)
+        return where((x > self.low) & (x < self.high), grad, 0.0)
 
 
 class Hardswish(Op):

@@ -56,7 +56,9 @@ def smooth_l1_loss(
     size = abs(d)
     if beta == 0:
         return reduced(size, reduction)
-    return reduced(where(size < beta, d * d * (0.5 / beta), size - 0.5 * beta), reduction)
+    small = size < beta
+    near = where(small, d, 0.0)  # its square has derivative 0 where d is infinite, not ∞·0
+    return reduced(where(small, near * near * (0.5 / beta), size - 0.5 * beta), reduction)
 
 
 def huber_loss(
@@ -69,7 +71,9 @@ def huber_loss(
         raise ValueError(f"huber_loss: delta must be positive, received {delta}")
     d = _difference("huber_loss", input, target, reduction)
     size = abs(d)
-    return reduced(where(size < delta, d * d * 0.5, (size - 0.5 * delta) * delta), reduction)
+    small = size < delta
+    near = where(small, d, 0.0)  # its square has derivative 0 where d is infinite, not ∞·0
+    return reduced(where(small, near * near * 0.5, (size - 0.5 * delta) * delta), reduction)
 
 
 def kl_div(
