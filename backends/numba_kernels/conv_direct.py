@@ -29,7 +29,6 @@ from .microkernel import (
     RELU,
     call,
     panels,
-    rows_kernel,
 )
 from .runtime import address, device, kernel, max_workers
 from .simd import load_f32, load_i64, store_f32, store_i64, unpack
@@ -115,8 +114,9 @@ def convolve_chunk(plan, jobs, chunk, x, target, packed, bias, mode, tail, wide,
             for t in range(0, n_taps, together):
                 now = min(together, n_taps - t)
                 flags = (mode if t + now == n_taps else mode & ~RELU) | (ACCUMULATE if t else 0)
-                # A small matrix stays in the first-level cache: few pixels at a time, all panels.
-                few = 4 * MAX_ROWS if now * run * padded * 4 <= SMALL_MATRIX else pixels
+                # A small matrix stays in the first-level cache: a few rows at a time, all panels.
+                whole = -(-4 * MAX_ROWS // width) * width
+                few = whole if now * run * padded * 4 <= SMALL_MATRIX else pixels
                 for m in range(0, pixels, few):
                     for o in range(0, o_group, nr):
                         vectors = min(nr, padded - o)
@@ -169,17 +169,11 @@ def pack(plan: Plan, w: Any, columns: int, n_step: int, group_step: int, groups:
     return packed
 
 
-def entries(columns: int) -> tuple[int, int]:
-    """Addresses of the micro-kernels for the full panels and the last."""
-    cut = panels(columns)
-    return rows_kernel(cut.wide, cut.lanes).load(), rows_kernel(cut.narrow, cut.lanes).load()
-
-
-def _run(plan: Plan, x: Any, out: Any, packed: Any, columns: int, bias: Any, mode: int) -> None:
+def _run(plan: Plan, x: Any, out: Any, packed: Any, bias: Any, mode: int) -> None:
     scratch = empty((plan.scratch_bytes * max_workers() // 4 + 16,), np.float32)
     correlate(plan.chunks, convolve_chunk.load(), address(plan.table), address(plan.jobs),
               address(x), address(out), address(packed), 0 if bias is None else address(bias), mode,
-              address(scratch), plan.scratch_bytes, *entries(columns))  # fmt: skip
+              address(scratch), plan.scratch_bytes, *plan.micro)  # fmt: skip
 
 
 def conv(
@@ -201,7 +195,7 @@ def conv(
         y += bias[:, None, None]
         bias = None
     mode = (RELU if relu else 0) | (ACCUMULATE if into is not None else 0)
-    _run(plan, x, y, packed, columns, bias if bias is None else np.ascontiguousarray(bias), mode)
+    _run(plan, x, y, packed, bias if bias is None else np.ascontiguousarray(bias), mode)
     return y
 
 
@@ -219,7 +213,7 @@ def conv_input_grad(
     if plan.chunks:
         columns = shape[1] // groups
         packed = pack(plan, w, columns, w.strides[1], w.shape[0] // groups * w.strides[0], groups)
-        _run(plan, gy, gx, packed, columns, None, ACCUMULATE if into is not None else 0)
+        _run(plan, gy, gx, packed, None, ACCUMULATE if into is not None else 0)
     return gx
 
 

@@ -18,6 +18,7 @@ convolution is the same thing.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -28,11 +29,20 @@ import numpy as np
 from tinygrad_cnn.geometry import Shape, Window
 
 from .layout import copy_window
-from .microkernel import MAX_ROWS, TILE_ROWS, columns_kernel, panels
+from .microkernel import (
+    MAX_ROWS,
+    TILE_ROWS,
+    columns_kernel,
+    even_rows,
+    even_rows_kernel,
+    panels,
+    rows_kernel,
+)
 from .runtime import address
 from .simd import WIDTH
 
 CACHE_BYTES = 256 * 1024  # what a chunk may hold of the input, and a panel of weights: half an L2
+MAX_EVEN_STEP = 1024  # bytes: with wider pixels the loops are long, and a tile by list as fast
 CHUNK_ROWS = 256  # output pixels of a chunk at least, where there are that many
 
 
@@ -92,6 +102,7 @@ class Plan:
     k_lists: list[np.ndarray]
     scratch_bytes: int
     complete: bool  # every output cell is written
+    micro: tuple[int, int]  # addresses of the micro-kernels for the full panels and the last
     keep: list[np.ndarray]
 
 
@@ -162,7 +173,7 @@ def correlation_plan(
         )
     ]
     if not all(per_axis):
-        return Plan(0, np.zeros(0, np.int64), np.zeros(0, np.int64), [], 0, False, [])
+        return Plan(0, np.zeros(0, np.int64), np.zeros(0, np.int64), [], 0, False, (0, 0), [])
     (row_lo, row_hi), (col_lo, col_hi) = (_reach(phases) for phases in per_axis)
     c_group, o_group = channels // groups, out_channels // groups
     inside = row_lo >= 0 and col_lo >= 0 and row_hi < h and col_hi < w
@@ -204,10 +215,13 @@ def correlation_plan(
                      len(taps), run, packed))  # fmt: skip
         packed += groups * len(positions) * cut.columns * 4
     out_band = band * per_axis[0][0].out_step * o_h
+    lengths = math.gcd(*(cols.cells for cols in per_axis[1]))
+    step = per_axis[1][0].in_step * pitch
+    tiles = [_tile(lengths, nv, cut.lanes, step) for nv in (cut.wide, cut.narrow)]
     table = (n, images, bands, band, int(copies), s_n, s_h, s_w, s_c, h, w, channels, row_lo,
              band * in_step, scratch_rows, col_lo, columns, pitch, groups, c_group, o_group, cut.nr,
-             o_n, out_band, len(jobs), TILE_ROWS[cut.wide - 1], TILE_ROWS[cut.narrow - 1],
-             cut.columns, cut.lanes, copy_window.load())  # fmt: skip
+             o_n, out_band, len(jobs), tiles[0][0], tiles[1][0], cut.columns,
+             cut.lanes, copy_window.load())  # fmt: skip
     covered = [sum(p.cells for p in phases) for phases in per_axis]
     scratch = 2 * MAX_ROWS * 8 + (images * scratch_rows * row_pitch if copies else 0)
     return Plan(
@@ -217,8 +231,18 @@ def correlation_plan(
         k_lists=k_lists,
         scratch_bytes=-(-scratch // 64) * 64,
         complete=tuple(covered) == tuple(out_sizes),
+        micro=(tiles[0][1], tiles[1][1]),
         keep=keep,
     )
+
+
+def _tile(length: int, nv: int, lanes: int, step: int) -> tuple[int, int]:
+    """(rows, address of the micro-kernel): of pixels ``step`` bytes apart where whole tiles fill the
+    output rows, else with a list of rows."""
+    rows = even_rows(length, nv)
+    if rows and 0 < step <= MAX_EVEN_STEP:
+        return rows, even_rows_kernel(rows, nv, lanes, step).load()
+    return TILE_ROWS[nv - 1], rows_kernel(nv, lanes).load()
 
 
 def _reach(phases: list[Phase]) -> tuple[int, int]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from tinygrad_cnn.geometry import Window
 
-from .conv_direct import convolve_chunk, entries, pack
+from .conv_direct import convolve_chunk, pack
 from .conv_plan import Source, correlation_plan
 from .layout import channels_last
 from .memory import empty
@@ -108,5 +108,5 @@ def conv_relu_pool(x: Any, w: Any, bias: Any, window: Window, groups: int) -> tu
     pooled(plan.chunks, convolve_chunk.load(), address(plan.table), address(plan.jobs),
            address(x), address(y), address(winners), address(packed),
            0 if bias is None else address(bias), height, width, o, address(scratch),
-           scratch_bytes, plan.scratch_bytes, *entries(columns))  # fmt: skip
+           scratch_bytes, plan.scratch_bytes, *plan.micro)  # fmt: skip
     return y, winners.transpose(0, 3, 1, 2)

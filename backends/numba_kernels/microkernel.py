@@ -63,7 +63,7 @@ RELU = 2  # C = max(C, 0) at the end
 # MR for NV = 1, 2, 3: MR·NV sums, NV vectors of B and one broadcast must fit in the vector
 # registers (32 with AVX-512 and on ARM, 16 with AVX2), MR addresses in the 16 integer ones.
 TILE_ROWS = {16: (8, 8, 8), 8: (8, 6, 4), 4: (8, 8, 8)}[WIDTH]
-MAX_ROWS = max(TILE_ROWS)
+MAX_ROWS = max(TILE_ROWS)  # of a tile with a list of rows
 
 
 class Panels(NamedTuple):
@@ -98,6 +98,20 @@ def panels(columns: int) -> Panels:
     vectors = -(-columns // lanes)
     wide = 2 if vectors % 2 == 0 and vectors % 3 else min(3, vectors)
     return Panels(-(-vectors // wide), wide, vectors % wide or wide, lanes)
+
+
+# The same for tiles of evenly spaced rows, which need one address: fewest and most rows.
+EVEN_ROWS = {
+    16: ((7, 16), (6, 10), (6, 8)),
+    8: ((6, 12), (4, 6), (3, 4)),
+    4: ((7, 16), (6, 10), (6, 8)),
+}[WIDTH]
+
+
+def even_rows(length: int, nv: int) -> int:
+    """The largest tile height that divides rows of ``length`` pixels; 0 when none is worth it."""
+    least, most = EVEN_ROWS[nv - 1]
+    return max((mr for mr in range(least, most + 1) if length % mr == 0), default=0)
 
 
 class _Loop:
@@ -202,15 +216,23 @@ class _Tile:
                 emit_prefetch(self.b, self.b.add(row, const(at)))
 
 
-def _rows_intrinsic(mr: int, nv: int, width: int) -> Any:
+def _rows_intrinsic(mr: int, nv: int, width: int, a_step: int = 0) -> Any:
+    """``a_step`` other than 0: rows of A at that distance, so that one address serves all of them."""
+
     @intrinsic
     def rows_tile(typingctx, a, a_rows, taps, n_taps, run, panel, c, c_rows, lanes, mode, bias):
         def generate(context, b, signature, args):
             a, a_rows, taps, n_taps, run, panel, c, c_rows, lanes, mode, bias = args
             tile = _Tile(b, mr, nv, width)
             mask = emit_mask(b, lanes, width)
-            a_at = [b.add(a, emit_load(b, b.add(a_rows, const(8 * i)), I64)) for i in range(mr)]
-            c_at = [b.add(c, emit_load(b, b.add(c_rows, const(8 * i)), I64)) for i in range(mr)]
+            listed = 1 if a_step else mr
+            a_at = [b.add(a, emit_load(b, b.add(a_rows, const(8 * i)), I64)) for i in range(listed)]
+            if a_step:
+                first, second = (emit_load(b, b.add(c_rows, const(8 * i)), I64) for i in (0, 1))
+                start, c_step = b.add(c, first), b.sub(second, first)
+                c_at = [b.add(start, b.mul(c_step, const(i))) for i in range(mr)]
+            else:
+                c_at = [b.add(c, emit_load(b, b.add(c_rows, const(8 * i)), I64)) for i in range(mr)]
             tile.prefetch(c_at)
 
             zeros = [tile.zero] * (mr * nv)
@@ -225,7 +247,10 @@ def _rows_intrinsic(mr: int, nv: int, width: int) -> Any:
             inner = _Loop(b, run, outer.values)
             step = b.shl(inner.index, const(2))
             columns, *sums = inner.values
-            sums = tile.multiply_add(sums, [b.add(t, step) for t in tapped], columns)
+            places = [b.add(t, step) for t in tapped]
+            if a_step:
+                places = [b.add(places[0], const(i * a_step)) for i in range(mr)]
+            sums = tile.multiply_add(sums, places, columns)
             carried = inner.close([b.add(columns, const(tile.bytes * nv)), *sums])
             sums = outer.close(carried)[1:]
 
@@ -263,6 +288,21 @@ def rows_kernel(nv: int, lanes: int = WIDTH) -> Kernel:
         tile(a, a_rows, taps, n_taps, run, panel, c, c_rows, lanes, mode, bias)
 
     return kernel_of(rows, f"rows_{nv}x{lanes}", False)
+
+
+@cache
+def even_rows_kernel(mr: int, nv: int, lanes: int, a_step: int) -> Kernel:
+    """As ``rows_kernel`` for ``mr`` rows of A that are ``a_step`` bytes apart and evenly spaced rows of C.
+
+    The addresses of A are constants away from one register, so ``mr`` may exceed TILE_ROWS, and little
+    is done before and after the loops: what short inner dimensions (1 to 16 channels) need.
+    """
+    tile = _rows_intrinsic(mr, nv, lanes, a_step)
+
+    def rows(a, a_rows, taps, n_taps, run, panel, c, c_rows, lanes, mode, bias):
+        tile(a, a_rows, taps, n_taps, run, panel, c, c_rows, lanes, mode, bias)
+
+    return kernel_of(rows, f"even_rows_{mr}x{nv}x{lanes}x{a_step}", False)
 
 
 def _columns_intrinsic(groups: int, per: int, nv: int, width: int) -> Any:

@@ -28,18 +28,19 @@ from .layout import channels_last, copy_floats, copy_window, to_channels_last
 from .memory import empty
 from .microkernel import (
     ACCUMULATE,
-    MAX_ROWS,
+    EVEN_ROWS,
     RELU,
-    TILE_ROWS,
     Panels,
     call,
+    even_rows_kernel,
     panels,
-    rows_kernel,
 )
 from .runtime import address, device, kernel, max_workers
 from .simd import BYTES, WIDTH, load_f32, splat, store, store_f32, unpack
 from .winograd_tiles import F4
 
+# Rows of the micro-kernel for NV = 1, 2, 3: tiles of V are evenly spaced.
+MR = tuple(most // 4 * 4 for _, most in EVEN_ROWS)
 FUSED_BYTES = 512 * 1024  # V and M of a block of tiles
 STAGED_BYTES = 16 << 20  # V and M of all tiles between two stages
 STAGED_WEIGHTS = 16 << 20  # transformed weights above which stages are separate
@@ -99,13 +100,13 @@ def make_plan(problem: Problem, m: int, gradient: bool = False) -> Plan:
         block = min(tiles, 64, max(least, FUSED_BYTES // tile_bytes // 8 * 8))
     # One more cache line from entry to entry: a power of two would put all of them into one cache
     # set.
-    v_step, m_step = ((block + MAX_ROWS) * 4 * width + 64 for width in (cp, op))
+    v_step, m_step = ((block + max(MR)) * 4 * width + 64 for width in (cp, op))
     u_step = c * op * 4 + 64
-    a_rows = np.arange(block + MAX_ROWS, dtype=np.int64) * 4 * cp
-    c_rows = np.arange(block + MAX_ROWS, dtype=np.int64) * 4 * op
+    a_rows = np.arange(block + max(MR), dtype=np.int64) * 4 * cp
+    c_rows = np.arange(block + max(MR), dtype=np.int64) * 4 * op
     taps = np.zeros(1, np.int64)
     table = (tiles, high, wide, h, w, s_n, s_h, s_w, c, cp, *pad, p, q, o, op, o_n, o_h, o_w, block,
-             v_step, m_step, cut.nr, TILE_ROWS[cut.wide - 1], TILE_ROWS[cut.narrow - 1], u_step,
+             v_step, m_step, cut.nr, MR[cut.wide - 1], MR[cut.narrow - 1], u_step,
              address(a_rows), address(c_rows), address(taps), copy_window.load())  # fmt: skip
     return Plan(np.array(table, np.int64), tiles, block, staged, v_step, m_step, u_step, cut,
                 [a_rows, c_rows, taps])  # fmt: skip
@@ -368,7 +369,12 @@ def _local_bytes(problem: Problem, m: int) -> int:
 
 def _micro(plan: Plan) -> tuple[int, int]:
     """Addresses of the micro-kernels."""
-    return rows_kernel(plan.panels.wide).load(), rows_kernel(plan.panels.narrow).load()
+    step = int(plan.table[9]) * 4  # from tile to tile of V
+    wide, narrow = plan.panels.wide, plan.panels.narrow
+    return (
+        even_rows_kernel(MR[wide - 1], wide, WIDTH, step).load(),
+        even_rows_kernel(MR[narrow - 1], narrow, WIDTH, step).load(),
+    )
 
 
 def _padded_bias(bias: Any, op: int) -> Any:
