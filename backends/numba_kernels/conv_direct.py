@@ -222,14 +222,14 @@ def conv_input_grad(
 
 @device
 def _panel_times_runs(
-    entry, taps_together, mr, base, tap_step, pixels, count, panel, nr, target, taps, n_taps, run,
-    run_rows, accumulate,
+    entry, taps_together, mr, base, tap_step, pixels, count, panel, b_step, nr, target, taps,
+    n_taps, run, run_rows, accumulate,
 ):  # fmt: skip
     """target[tap][row][nr] (+)= Σ_pixels x[pixel + tap, row] · panel[pixel], all taps and rows."""
     for t in range(0, n_taps, taps_together):
         start, to = base + load_i64(taps + 8 * t), target + t * run_rows * nr * 4
         for r in range(0, run, mr):
-            call(entry, start + 4 * r, tap_step, pixels, count, panel, 4 * nr, to + 4 * nr * r,
+            call(entry, start + 4 * r, tap_step, pixels, count, panel, b_step, to + 4 * nr * r,
                  4 * nr, accumulate)  # fmt: skip
 
 
@@ -242,9 +242,9 @@ def weight_partials(chunk, worker, plan, x, gy, partials, scratch, scratch_bytes
     """
     (n, images, bands, band, s_n, s_h, s_w, s_c, h, w, channels, row, row_step, rows, column,
      columns, pitch, height, width, g_n, g_o, g_p, g_q, c_group, o_group, padded, nr, per_group,
-     panels, units, splits, shares, pixels, taps, n_taps, run, run_rows, tap_step,
-     partial_bytes, panel_bytes, together_wide, mr_wide, together_narrow, mr_narrow,
-     copier) = unpack(plan, 45)  # fmt: skip
+     panels, units, splits, shares, pixels, taps, n_taps, run, run_rows, tap_step, partial_bytes,
+     panel_bytes, together_wide, mr_wide, together_narrow, mr_narrow, copier,
+     as_it_lies) = unpack(plan, 46)  # fmt: skip
     split, share = chunk // shares, chunk % shares
     panel = scratch + worker * scratch_bytes
     base = panel + panel_bytes
@@ -259,8 +259,9 @@ def weight_partials(chunk, worker, plan, x, gy, partials, scratch, scratch_bytes
         for index in range(panels * share // shares, panels * (share + 1) // shares):
             group, o = index // per_group, index % per_group * nr
             vectors = min(nr, padded - o)
-            for i in range(count):
-                at = gy + (first + i) * g_n + at_band * band * g_p + (group * o_group + o) * g_o
+            lies = gy + first * g_n + at_band * band * g_p + (group * o_group + o) * g_o
+            for i in range(0 if as_it_lies else count):
+                at = lies + i * g_n
                 call(copier, panel + i * high * width * vectors * 4, 4 * vectors, high, width, at,
                      g_p, g_q, g_o, high, width, min(vectors, o_group - o), 0, 0)  # fmt: skip
             matrix = partials + split * partial_bytes
@@ -269,7 +270,8 @@ def weight_partials(chunk, worker, plan, x, gy, partials, scratch, scratch_bytes
             _panel_times_runs(
                 wide if full else narrow, together_wide if full else together_narrow,
                 mr_wide if full else mr_narrow, base + 4 * group * c_group, tap_step, pixels,
-                count * high * width, panel, vectors, matrix, taps, n_taps, run, run_rows,
+                count * high * width, lies if as_it_lies else panel,
+                g_q if as_it_lies else 4 * vectors, vectors, matrix, taps, n_taps, run, run_rows,
                 unit > unit_first,
             )  # fmt: skip
 

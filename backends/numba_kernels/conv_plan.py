@@ -237,7 +237,8 @@ def correlation_plan(
 
 
 def _tile(length: int, nv: int, lanes: int, step: int) -> tuple[int, int]:
-    """(rows, address of the micro-kernel): of pixels ``step`` bytes apart where whole tiles fill the
+    """(rows, address of the micro-kernel): of pixels ``step`` bytes apart where whole tiles fill
+    the
     output rows, else with a list of rows."""
     rows = even_rows(length, nv)
     if rows and 0 < step <= MAX_EVEN_STEP:
@@ -324,12 +325,17 @@ def weight_plan(
     shares = min(count, -(-MAX_SPLITS // 2 // splits))
     panel_bytes = len(pixels) * cut.nr * 4
     image_bytes = images * scratch_rows * row_pitch + 64
+    g_n, g_o, g_p, g_q = gradient.strides
+    # A dense gy with full vectors is read as it lies, unless a power of two apart: see
+    # padded_pitch.
+    dense = g_o == 4 and g_p == cols.cells * g_q and g_n == rows.cells * g_p
+    as_it_lies = dense and o_group % cut.lanes == 0 and g_q <= 256
     table = (n, images, bands, band, s_n, s_h, s_w, s_c, h, w, channels, row_lo,
              band * rows.in_step, scratch_rows, col_lo, columns, pitch, rows.cells, cols.cells,
              *gradient.strides, c_group, o_group, cut.columns, cut.nr, cut.number, count, units,
              splits, shares, address(pixels), address(taps), len(taps), run, run_rows,
              steps[0] if even else 0, partial_bytes, panel_bytes, *tiles[0], *tiles[1],
-             copy_window.load())  # fmt: skip
+             copy_window.load(), int(as_it_lies))  # fmt: skip
     return WeightPlan(
         chunks=splits * shares,
         table=np.array(table, np.int64),

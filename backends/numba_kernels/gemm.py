@@ -194,7 +194,8 @@ def product(a: Any, b: Any, bias: Any = None, relu: bool = False) -> Any:
 
 
 def _is_small(a: Any, b: Any) -> bool:
-    """Whether NumPy's BLAS, on one thread, is faster: no time to pack B, or a vector as one factor."""
+    """Whether NumPy's BLAS, on one thread, is faster: no time to pack B, or a vector as one
+    factor."""
     rows, columns, work = a.shape[-2], b.shape[-1], a.size * b.shape[-1]
     if a.ndim == 2 and b.ndim == 2:
         return work < SMALL or rows == 1 or columns == 1
@@ -211,7 +212,8 @@ def matmul(a: Any, b: Any) -> Any:
 
 
 def linear(x: Any, w: Any, bias: Any, relu: bool = False) -> Any:
-    """x (…, K) · w (N, K)ᵀ + bias (N,), then max(·, 0) with ``relu``: neither costs a pass of its own,
+    """x (…, K) · w (N, K)ᵀ + bias (N,), then max(·, 0) with ``relu``: neither costs a pass of its
+    own,
     except in small products."""
     rows = x.reshape(-1, x.shape[-1])
     if _is_small(rows, w.T):

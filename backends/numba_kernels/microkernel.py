@@ -217,7 +217,8 @@ class _Tile:
 
 
 def _rows_intrinsic(mr: int, nv: int, width: int, a_step: int = 0) -> Any:
-    """``a_step`` other than 0: rows of A at that distance, so that one address serves all of them."""
+    """``a_step`` other than 0: rows of A at that distance, so that one address serves all of
+    them."""
 
     @intrinsic
     def rows_tile(typingctx, a, a_rows, taps, n_taps, run, panel, c, c_rows, lanes, mode, bias):
@@ -292,10 +293,11 @@ def rows_kernel(nv: int, lanes: int = WIDTH) -> Kernel:
 
 @cache
 def even_rows_kernel(mr: int, nv: int, lanes: int, a_step: int) -> Kernel:
-    """As ``rows_kernel`` for ``mr`` rows of A that are ``a_step`` bytes apart and evenly spaced rows of C.
+    """As ``rows_kernel`` for ``mr`` rows of A that are ``a_step`` bytes apart and evenly spaced
+    rows of C.
 
-    The addresses of A are constants away from one register, so ``mr`` may exceed TILE_ROWS, and little
-    is done before and after the loops: what short inner dimensions (1 to 16 channels) need.
+    The addresses of A are constants away from one register, so ``mr`` may exceed TILE_ROWS, and
+    little is done before and after the loops: what short inner dimensions (1 to 16 channels) need.
     """
     tile = _rows_intrinsic(mr, nv, lanes, a_step)
 
