@@ -75,6 +75,9 @@ class NumbaBackend(NumpyBackend):
         made = dispatch.conv_relu_pool(x, w, bias, window, groups, pool)
         return super().conv_relu_pool(x, w, bias, window, groups, pool) if made is None else made
 
+    def set_conv_algorithm(self, name: str) -> None:
+        dispatch.set_conv_algorithm(name)
+
     def linear_relu(self, x: Array, w: Array, bias: Array | None) -> Array:
         return dispatch.linear(x, w, bias, relu=True)
 

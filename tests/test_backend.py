@@ -196,3 +196,22 @@ def test_infinities_come_in_silence(tmp_path: Path, name: str) -> None:
     heard = [line for line in done.stderr.splitlines() if "Warning" in line]
     assert done.returncode == 0, done.stderr
     assert len(heard) == 1 and "still heard" in heard[0], done.stderr
+
+
+def test_the_convolution_algorithm_is_a_choice() -> None:
+    """Winograd rounds more than the direct sum; both are near the exact result."""
+    with tg.use_backend("numba"):
+        tg.manual_seed(0)
+        x, w = tg.randn(2, 32, 32, 32), tg.randn(32, 32, 3, 3)
+        exact = tg.nn.functional.conv2d(x.double(), w.double(), padding=1).numpy()
+        errors = {}
+        try:
+            for name in ("auto", "direct"):
+                tg.set_conv_algorithm(name)
+                y = tg.nn.functional.conv2d(x, w, padding=1).numpy()
+                errors[name] = np.abs(y - exact).max() / np.abs(exact).max()
+        finally:
+            tg.set_conv_algorithm("auto")
+    assert errors["direct"] < errors["auto"] < 2e-5
+    with pytest.raises(ValueError, match='expected "auto" or "direct", received \'fft\''):
+        tg.set_conv_algorithm("fft")

@@ -187,7 +187,8 @@ NOT_DIFFERENTIABLE = set(
     is_tensor isfinite isinf isnan le linspace load load_backend logical_and logical_not logical_or
     logical_xor lt manual_seed memory_report ne nonzero numel ones ones_like promote_types rand
     rand_like randint randint_like randn randn_like randperm receptive_field result_type save
-    set_backend set_fusion set_num_threads set_rng_state summary tensor use_backend zeros zeros_like
+    set_backend set_conv_algorithm set_fusion set_num_threads set_rng_state
+    summary tensor use_backend zeros zeros_like
     """.split()
 )
 

@@ -11,6 +11,7 @@ import warnings as _warnings
 
 from . import ops  # isort: skip  (first: tensors and operations refer to each other)
 from . import autograd, cuda, data, io, models, nn, optim
+from .algorithms import set_conv_algorithm
 from .autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from .backend import available_backends, get_backend, load_backend, set_backend, use_backend
 from .deferred import is_fusion_enabled, set_fusion
@@ -203,7 +204,8 @@ __all__ = [
     "promote_types", "rand", "rand_like", "randint", "randint_like", "randn", "randn_like",
     "randperm", "receptive_field", "reciprocal", "relu", "remainder", "repeat",
     "repeat_interleave", "reshape", "result_type", "roll", "round", "rsqrt", "save",
-    "scatter_add", "set_backend", "set_fusion", "set_grad_enabled", "set_num_threads",
+    "scatter_add", "set_backend", "set_conv_algorithm", "set_fusion", "set_grad_enabled",
+    "set_num_threads",
     "set_rng_state", "sigmoid", "sign", "sin", "softmax", "sort", "split", "sqrt", "square",
     "squeeze", "stack", "std", "sub", "sum", "summary", "t", "tanh", "tensor", "Tensor",
     "tensordot", "tile", "topk", "trace", "transpose", "tril", "triu", "uint8", "unbind",
