@@ -31,9 +31,9 @@ SPLITS = 8
 SPLIT_BYTES = 16 << 20  # of the sums of all splits
 PANEL_ROWS = 64  # input channels of a chunk that adds up and transforms back at once
 SUM_ROWS = 16  # channels of a chunk that transforms sums back
-# Rows of the micro-kernel: they divide every padded channel count and fit the registers with 3
-# vectors.
-MR = 8 if WIDTH == 16 else 4
+# Rows of the micro-kernel for one vector and for two or three: they divide every padded channel
+# count and fit the registers.
+MR_ONE, MR_MORE = {16: (16, 8), 8: (8, 4), 4: (4, 4)}[WIDTH]
 
 
 @device
@@ -44,8 +44,10 @@ def entry_sums(plan, count, v, d, sums, k_list, first, wide, narrow, accumulate)
     (op,) = unpack(plan + 8 * 15, 1)
     (nr,) = unpack(plan + 8 * 22, 1)
     for o in range(0, op, nr):
-        for at in range(first[0], first[1], MR):
-            call(wide if op - o >= nr else narrow, v + 4 * at, 0, k_list, count, d + 4 * o, 4 * op,
+        entry = wide if op - o >= nr else narrow
+        mr = MR_ONE if min(nr, op - o) == WIDTH else MR_MORE
+        for at in range(first[0], first[1], mr):
+            call(entry, v + 4 * at, 0, k_list, count, d + 4 * o, 4 * op,
                  sums + 4 * (at * op + o), 4 * op, accumulate)  # fmt: skip
 
 
@@ -56,8 +58,8 @@ def winograd_sums(chunk, worker, plan, count, v, d, sums, s_step, parts, wide, n
     v_step, d_step = unpack(plan + 8 * 20, 2)
     (k_list,) = unpack(plan + 8 * 26, 1)
     f, part = chunk // parts, chunk % parts
-    groups = cp // MR
-    first = (groups * part // parts * MR, groups * (part + 1) // parts * MR)
+    groups = cp // MR_ONE
+    first = (groups * part // parts * MR_ONE, groups * (part + 1) // parts * MR_ONE)
     entry_sums(plan, count, v + f * v_step, d + f * d_step, sums + f * s_step, k_list, first, wide,
                narrow, accumulate)  # fmt: skip
 
@@ -182,7 +184,8 @@ def _kernels(F):
         sums = total + (2 * entries + 9) * BYTES
         step = PANEL_ROWS * width * 4 + 64
         for f in range(entries):
-            for at in range(0, rows, MR):
+            mr = MR_ONE if width == WIDTH else MR_MORE
+            for at in range(0, rows, mr):
                 call(wide if width == nr else narrow, v + f * v_step + 4 * (first + at), 0, k_list,
                      count, d + f * d_step + 4 * n, 4 * op, sums + f * step + 4 * at * width,
                      4 * width, 0)  # fmt: skip
@@ -217,7 +220,8 @@ def conv_weight_grad(x: Any, gy: Any, shape: Shape, window: Window, groups: int,
 def _micro(plan: Plan) -> tuple[int, int]:
     """Addresses of the micro-kernels."""
     wide, narrow = plan.panels.wide, plan.panels.narrow
-    return columns_kernel(1, MR, wide).load(), columns_kernel(1, MR, narrow).load()
+    rows = [MR_ONE if nv == 1 else MR_MORE for nv in (wide, narrow)]
+    return columns_kernel(1, rows[0], wide).load(), columns_kernel(1, rows[1], narrow).load()
 
 
 def _scratch(per_worker: int) -> Any:
