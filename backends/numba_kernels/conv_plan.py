@@ -217,7 +217,7 @@ def correlation_plan(
     out_band = band * per_axis[0][0].out_step * o_h
     lengths = math.gcd(*(cols.cells for cols in per_axis[1]))
     step = per_axis[1][0].in_step * pitch
-    tiles = [_tile(lengths, nv, cut.lanes, step) for nv in (cut.wide, cut.narrow)]
+    tiles = [row_tile(lengths, nv, cut.lanes, step) for nv in (cut.wide, cut.narrow)]
     table = (n, images, bands, band, int(copies), s_n, s_h, s_w, s_c, h, w, channels, row_lo,
              band * in_step, scratch_rows, col_lo, columns, pitch, groups, c_group, o_group, cut.nr,
              o_n, out_band, len(jobs), tiles[0][0], tiles[1][0], cut.columns,
@@ -236,7 +236,7 @@ def correlation_plan(
     )
 
 
-def _tile(length: int, nv: int, lanes: int, step: int) -> tuple[int, int]:
+def row_tile(length: int, nv: int, lanes: int, step: int) -> tuple[int, int]:
     """(rows, address of the micro-kernel): of pixels ``step`` bytes apart where whole tiles fill
     the
     output rows, else with a list of rows."""

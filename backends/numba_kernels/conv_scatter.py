@@ -23,9 +23,10 @@ import numpy as np
 from tinygrad_cnn.geometry import Shape, Window
 
 from .conv_direct import pixels_times_panel
+from .conv_plan import row_tile
 from .layout import add_floats, channels_last, copy_floats, to_channels_last, zero_floats
 from .memory import empty
-from .microkernel import ACCUMULATE, MAX_ROWS, TILE_ROWS, Panels, panels, rows_kernel
+from .microkernel import ACCUMULATE, MAX_ROWS, Panels, panels
 from .runtime import address, device, kernel, max_workers
 from .simd import (
     WIDTH,
@@ -49,6 +50,7 @@ class Plan(NamedTuple):
     columns: np.ndarray
     panels: Panels
     scratch_bytes: int
+    micro: tuple[int, int]
     keep: list[np.ndarray]
 
 
@@ -67,6 +69,7 @@ def make_plan(
     (k, m), (s, t), ((top, _), (left, _)), (d, e) = window
     cut = panels(k * m * c)
     pixel = cut.columns * 4
+    tiles = [row_tile(q, nv, cut.lanes, g_q) for nv in (cut.wide, cut.narrow)]
     together = min(p, -(-PIXELS // q))  # rows of gy in one matrix product
     ring = together * (-(-((k - 1) * d // s) // together) + 1)  # rows of products that are kept
     wide = max(left + w, (q - 1) * t + e * (m - 1) + 1)
@@ -79,11 +82,17 @@ def make_plan(
     lists = 16 * MAX_ROWS + 8 * k
     line_bytes = 4 * (wide * c + WIDTH)
     table = (o, p, q, g_n, c, h, w, x_n, x_h, x_w, k, m, s, t, top, left, d, e, runs, pixel,
-             cut.lanes, cut.nr, TILE_ROWS[cut.wide - 1], TILE_ROWS[cut.narrow - 1], together, ring,
+             cut.lanes, cut.nr, tiles[0][0], tiles[1][0], together, ring,
              lists, line_bytes, wide, address(a_rows), address(c_rows), address(taps))  # fmt: skip
     scratch_bytes = -(-(lists + line_bytes + ring * q * pixel + 4 * WIDTH) // 64) * 64
-    return Plan(np.array(table, np.int64), columns.astype(np.int64), cut, scratch_bytes, [a_rows,
-                c_rows, taps])  # fmt: skip
+    return Plan(
+        table=np.array(table, np.int64),
+        columns=columns.astype(np.int64),
+        panels=cut,
+        scratch_bytes=scratch_bytes,
+        micro=(tiles[0][1], tiles[1][1]),
+        keep=[a_rows, c_rows, taps],
+    )
 
 
 @kernel
@@ -177,8 +186,7 @@ def conv_input_grad(
     pack_columns(cut.number, address(packed), address(w), w.strides[0], outputs,
                  address(plan.columns), plan.columns.size, cut.columns, cut.nr)  # fmt: skip
     scratch = empty((plan.scratch_bytes * max_workers() // 4 + 16,), np.float32)
-    entries = [rows_kernel(nv, cut.lanes).load() for nv in (cut.wide, cut.narrow)]
     scatter(shape[0], address(plan.table), address(gy), address(gx), address(packed),
             0 if into is None else ACCUMULATE, address(scratch), plan.scratch_bytes,
-            *entries)  # fmt: skip
+            *plan.micro)  # fmt: skip
     return gx
