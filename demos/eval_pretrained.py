@@ -55,9 +55,16 @@ def main(folder: Path, batch_size: int) -> float:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", type=Path, default=os.environ.get("TINYGRAD_CNN_DATA", "data"))
-    parser.add_argument("--batch-size", type=int, default=250)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=os.environ.get("TINYGRAD_CNN_DATA", "data"),
+        help="folder of the weights and images (default: TINYGRAD_CNN_DATA, else data)",
+    )
+    parser.add_argument("--batch-size", type=int, default=250, help="images a step (default: 250)")
     parser.add_argument("--backend", help="default: the backend new tensors get")
     args = parser.parse_args()
     if args.backend:

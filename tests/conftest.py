@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import settings
 
-from tinygrad_cnn.backend import Backend, load_backend
+from tinygrad_cnn.backend import Backend, available_backends, load_backend
 
 DEFAULT_BACKENDS = ("numpy", "numba")
 
@@ -22,6 +22,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="NAME",
         help=f"run the shared tests on this backend; repeatable (default: {DEFAULT_BACKENDS})",
     )
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests marked ``gpu`` are skipped, with the reason, where the cupy backend does not work."""
+    if item.get_closest_marker("gpu") and (reason := available_backends()["cupy"]):
+        pytest.skip(reason)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
