@@ -42,17 +42,16 @@ class _Switch(ContextDecorator):
     """
 
     record = False
-    inference = False
 
     def __init__(self) -> None:
-        self.before: list[tuple[bool, bool]] = []
+        self.before: list[bool] = []
 
     def __enter__(self) -> None:
-        self.before.append((mode.record, mode.inference))
-        mode.record, mode.inference = self.record, self.inference or mode.inference
+        self.before.append(mode.record)
+        mode.record = self.record
 
     def __exit__(self, *_: object) -> None:
-        mode.record, mode.inference = self.before.pop()
+        mode.record = self.before.pop()
 
     def __call__(self, function: Callable[..., Any]) -> Any:
         """Decorate a function, so that its body runs inside; of a generator, every step does."""
@@ -74,7 +73,7 @@ class _Switch(ContextDecorator):
 
     def _recreate_cm(self) -> _Switch:
         fresh = type(self).__new__(type(self))
-        fresh.record, fresh.inference, fresh.before = self.record, self.inference, []
+        fresh.record, fresh.before = self.record, []
         return fresh
 
 
@@ -102,11 +101,9 @@ class enable_grad(_PlainSwitch):  # noqa: N801
 class inference_mode(_Switch):  # noqa: N801
     """``no_grad`` for code whose results will never be differentiated."""
 
-    inference = True
-
     def __init__(self, mode: bool = True) -> None:
         super().__init__()
-        self.record, self.inference = not mode, mode
+        self.record = not mode
 
 
 class set_grad_enabled(_Switch):  # noqa: N801
@@ -121,7 +118,7 @@ class set_grad_enabled(_Switch):  # noqa: N801
         mode.record = enabled
 
     def __enter__(self) -> None:
-        self.before.append((getattr(self, "at_call", mode.record), mode.inference))
+        self.before.append(getattr(self, "at_call", mode.record))
         mode.record = self.record
 
     def __call__(self, function: Callable[..., Any]) -> Any:

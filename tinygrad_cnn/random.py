@@ -142,25 +142,25 @@ def randint(
         raise ValueError(f"randint: expected low < high, received [{low}, {high})")
     owner, shape = _pick(backend), _shape((), size)
     seed, offset = (generator or default_generator).reserve(math.prod(shape))
-    words = _words(math.prod(shape) * 2, seed, offset).reshape(-1, 2).astype(np.uint64)
-    values = ((words[:, 0] << np.uint64(32)) | words[:, 1]) % np.uint64(high - low)
+    values = _keys(math.prod(shape), seed, offset) % np.uint64(high - low)
     return Tensor._wrap(
         owner.asarray((values.astype(np.int64) + low).reshape(shape), as_dtype(dtype)), owner
     )
 
 
-def _words(count: int, seed: int, offset: int) -> np.ndarray[Any, Any]:
-    """uint32 words of the stream as a NumPy array (the same on every backend, so the reference
-    makes them).
+def _keys(count: int, seed: int, offset: int) -> np.ndarray[Any, Any]:
+    """uint64 numbers of two words of the stream each, as a NumPy array (the same on every backend,
+    so the reference makes them).
     """
-    made: np.ndarray[Any, Any] = load_backend("numpy").random_bits(count, seed, offset)
-    return made
+    words = load_backend("numpy").random_bits(2 * count, seed, offset)
+    pairs = words.reshape(count, 2).astype(np.uint64)
+    keys: np.ndarray[Any, Any] = (pairs[:, 0] << np.uint64(32)) | pairs[:, 1]
+    return keys
 
 
 def permutation(n: int, seed: int, stream: int = 0) -> np.ndarray[Any, Any]:
     """A random order of 0 … n−1 as a function of (seed, stream): stable argsort of 64-bit keys."""
-    words = _words(2 * n, seed, stream << 40).reshape(n, 2).astype(np.uint64)
-    return np.argsort((words[:, 0] << np.uint64(32)) | words[:, 1], kind="stable")
+    return np.argsort(_keys(n, seed, stream << 40), kind="stable")
 
 
 def randperm(n: int, generator: Generator | None = None, backend: BackendLike = None) -> Tensor:
@@ -169,6 +169,5 @@ def randperm(n: int, generator: Generator | None = None, backend: BackendLike = 
         raise ValueError(f"randperm: expected n of at least 0, received {n}")
     owner = _pick(backend)
     seed, offset = (generator or default_generator).reserve(n)
-    words = _words(2 * n, seed, offset).reshape(n, 2).astype(np.uint64)
-    order = np.argsort((words[:, 0] << np.uint64(32)) | words[:, 1], kind="stable")
+    order = np.argsort(_keys(n, seed, offset), kind="stable")
     return Tensor._wrap(owner.asarray(order, int64), owner)

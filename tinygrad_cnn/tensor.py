@@ -53,7 +53,6 @@ class _Mode(threading.local):
     """Per-thread switches: is the graph recorded, and does something follow the operations."""
 
     record: bool = True
-    inference: bool = False
     around: Around | None = None
     anomaly: Anomaly | None = None  # equal to ``around`` while detect_anomaly is on
 
