@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tinygrad_cnn.backend import Array, DType, Elementwise
+from tinygrad_cnn.backend import Array, DType, Elementwise, Gradients
 from tinygrad_cnn.geometry import Pairs, Shape, Window
 
 from . import philox, special
@@ -33,6 +33,9 @@ class ArrayBackend:
 
     if TYPE_CHECKING:  # what a subclass adds and the fused operations below are composed of
         conv: Callable[..., Array]
+        conv_input_grad: Callable[..., Array]
+        conv_weight_grad: Callable[..., Array]
+        max_pool_scatter: Callable[..., Array]
         max_pool: Callable[..., tuple[Array, Array]]
         batch_norm: Callable[..., Array]
         batch_norm_grad: Callable[..., tuple[Array, Array, Array]]
@@ -276,6 +279,24 @@ class ArrayBackend:
             self.add(y, bias, out=y)
         return y if x.ndim == 2 else y.reshape(*x.shape[:-1], w.shape[0])
 
+    def linear_grad(self, gy: Array, x: Array, w: Array, needs: Sequence[bool]) -> Gradients:
+        count = math.prod(x.shape[:-1])
+        g, rows = gy.reshape(count, w.shape[0]), x.reshape(count, w.shape[1])
+        return (
+            self.matmul(g, w).reshape(x.shape) if needs[0] else None,
+            self.matmul(g.T, rows) if needs[1] else None,
+            self.sum(g, (0,), False) if needs[2] else None,
+        )
+
+    def conv_grad(
+        self, gy: Array, x: Array, w: Array, window: Window, groups: int, needs: Sequence[bool]
+    ) -> Gradients:
+        return (
+            self.conv_input_grad(gy, w, x.shape, window, groups) if needs[0] else None,
+            self.conv_weight_grad(x, gy, w.shape, window, groups) if needs[1] else None,
+            self.sum(gy, (0, *range(2, gy.ndim)), False) if needs[2] else None,
+        )
+
     def leaky_relu(self, x: Array, slope: float) -> Array:
         return self.leaky_relu_grad(x, x, slope)
 
@@ -294,6 +315,14 @@ class ArrayBackend:
     ) -> tuple[Array, Array]:
         y, winner = self.max_pool(self.conv(x, w, bias, window, groups), pool)
         return self.relu(y, out=y), winner
+
+    def conv_relu_pool_grad(
+        self, gy: Array, y: Array, winner: Array, x: Array, w: Array, window: Window, groups: int,
+        pool: Window, needs: Sequence[bool],
+    ) -> Gradients:  # fmt: skip
+        shape = (x.shape[0], w.shape[0], *window.output(x.shape[2:]))
+        g = self.max_pool_scatter(self.relu_grad(gy, y), winner, shape, pool)
+        return self.conv_grad(g, x, w, window, groups, needs)
 
     def linear_relu(self, x: Array, w: Array, bias: Array | None) -> Array:
         y = self.linear(x, w, bias)

@@ -14,8 +14,11 @@ from tolerances import bound
 import tinygrad_cnn as tg
 from tinygrad_cnn.nn import functional as F
 from tinygrad_cnn.ops.activation import LeakyRelu, Relu
+from tinygrad_cnn.ops.conv import Conv
 from tinygrad_cnn.ops.cross_entropy import CrossEntropy
+from tinygrad_cnn.ops.linear import Linear
 from tinygrad_cnn.ops.normalization import BatchNorm
+from tinygrad_cnn.ops.pool import MaxPool
 from tinygrad_cnn.tensor import Op, Tensor
 
 Array = Any
@@ -81,7 +84,10 @@ FUSED: dict[type[Op], list[str]] = {
     BatchNorm: [
         n for n in CASES if n.startswith(("batch_norm", "layer_norm", "group_norm", "inst"))
     ],
+    Conv: [n for n in CASES if n.startswith("conv") and "transpose" not in n],
     CrossEntropy: ["cross_entropy-2d-mean", "cross_entropy-2d-none", "cross_entropy-large-logits"],
+    Linear: [n for n in CASES if n.startswith("linear")],
+    MaxPool: [n for n in CASES if n.startswith("max_pool")],
     LeakyRelu: [n for n in CASES if n.startswith("leaky_relu")],
     Relu: ["relu"],
 }

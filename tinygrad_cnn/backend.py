@@ -33,6 +33,7 @@ from .geometry import Pairs, Shape, Window
 
 Array = Any  # whatever the backend stores: has .shape, .ndim, .size, .dtype, .strides, slicing
 DType = Any  # a numpy.dtype
+Gradients = tuple[Array | None, Array | None, Array | None]  # of input, weight and bias
 Elementwise = Callable[
     ..., Array
 ]  # f(a[, b], out=None): broadcasts; scalars keep the array's dtype
@@ -263,6 +264,15 @@ class Backend(Protocol):
     def linear(self, x: Array, w: Array, bias: Array | None) -> Array:
         """x (…, K) @ w (N, K)ᵀ + bias (N,)."""
 
+    def linear_grad(self, gy: Array, x: Array, w: Array, needs: Sequence[bool]) -> Gradients:
+        """(gy·w, gyᵀ·x, Σ gy) of ``linear``; None for what ``needs`` leaves out."""
+
+    def conv_grad(
+        self, gy: Array, x: Array, w: Array, window: Window, groups: int, needs: Sequence[bool]
+    ) -> Gradients:
+        """(conv_input_grad, conv_weight_grad, sums of gy over all but the channels); None for what
+        ``needs`` leaves out."""
+
     def leaky_relu(self, x: Array, slope: float) -> Array:
         """x where x > 0, else slope·x."""
 
@@ -278,6 +288,13 @@ class Backend(Protocol):
         self, x: Array, w: Array, bias: Array | None, window: Window, groups: int, pool: Window
     ) -> tuple[Array, Array]:
         """(relu(y), winner) of (y, winner) = max_pool(conv(x, w) + bias, pool)."""
+
+    def conv_relu_pool_grad(
+        self, gy: Array, y: Array, winner: Array, x: Array, w: Array, window: Window, groups: int,
+        pool: Window, needs: Sequence[bool],
+    ) -> Gradients:  # fmt: skip
+        """``conv_grad`` of what reaches the convolution in ``conv_relu_pool`` with results (y,
+        winner)."""
 
     def linear_relu(self, x: Array, w: Array, bias: Array | None) -> Array:
         """max(linear(x, w, bias), 0)."""

@@ -46,6 +46,12 @@ class Conv(Op):
             return gx, gw
         return gx, gw, grad.sum((0, *range(2, grad.ndim))) if self.needs[2] else None
 
+    def fused_backward(
+        self, kernels: Backend, grad: Array, out: None, x: Array, w: Array, *bias: Array
+    ) -> tuple[Array | None, ...]:
+        needs = self.needs if bias else [*self.needs, False]
+        return kernels.conv_grad(grad, x, w, self.window, self.groups, needs)[: 2 + len(bias)]
+
 
 class ConvInputGrad(Op):
     """gx[n,c,h,w] = Σ gy[n,o,p,q] · w[o,c,i,j] over p·s+i·d−pad = h, q·s+j·d−pad = w."""

@@ -53,10 +53,26 @@ class Fused(Op):
         return made
 
 
-class ConvRelu(Fused):
+class ThenRelu(Fused):
+    """relu(first(x, …)), whose output is the mask of its gradient."""
+
+    saves_output = True
+
+    def fused_backward(
+        self, kernels: Backend, grad: Array, out: Array, *arrays: Any
+    ) -> tuple[Array | None, ...]:
+        first: Any = self.first
+        first.needs = self.needs
+        made: tuple[Array | None, ...] = first.fused_backward(
+            kernels, kernels.relu_grad(grad, out), None, *arrays
+        )
+        return made
+
+
+class ConvRelu(ThenRelu):
     """max(conv(x, w) + b, 0): the bias and the ReLU while the sums are still in registers."""
 
-    saves_output, deferrable = True, True
+    deferrable = True
 
     def forward(self, kernels: Backend, x: Array, w: Array, bias: Array | None = None) -> Array:
         conv: Any = self.first
@@ -87,6 +103,15 @@ class ConvReluPool(Fused):
         made: tuple[Tensor | None, ...] = self.conv.backward(g, None)
         return made
 
+    def fused_backward(
+        self, kernels: Backend, grad: Array, out: Array, x: Array, w: Array, *bias: Array
+    ) -> tuple[Array | None, ...]:
+        conv, pool = self.conv, cast(Any, self.last)
+        needs = self.needs if bias else [*self.needs, False]
+        return kernels.conv_relu_pool_grad(
+            grad, out, pool.winner, x, w, conv.window, conv.groups, pool.window, needs
+        )[: 2 + len(bias)]
+
     def _through_the_parts(self, grad: Tensor) -> tuple[Tensor | None, ...]:
         """The same with both values in between recomputed, for those who watch their gradients."""
         from ..autograd import observe
@@ -105,10 +130,8 @@ class ConvReluPool(Fused):
         return x, w, bias[0] if bias else None
 
 
-class LinearRelu(Fused):
+class LinearRelu(ThenRelu):
     """max(x·wᵀ + b, 0)."""
-
-    saves_output = True
 
     def forward(self, kernels: Backend, x: Array, w: Array, bias: Array | None) -> Array:
         return kernels.linear_relu(x, w, bias)

@@ -36,6 +36,11 @@ class Linear(Op):
             gb = flat.sum(0)
         return gx, gw, gb
 
+    def fused_backward(
+        self, kernels: Backend, grad: Array, out: None, x: Array, w: Array, bias: Array | None
+    ) -> tuple[Array | None, ...]:
+        return kernels.linear_grad(grad, x, w, self.needs)
+
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """y[…,n] = Σ_k x[…,k]·w[n,k] + b[n].

@@ -44,6 +44,9 @@ class MaxPool(Op):
     def backward(self, grad: Tensor, out: None) -> Tensor:
         return MaxPoolScatter(self.winner, self.shape, self.window)(grad)
 
+    def fused_backward(self, kernels: Backend, grad: Array, out: None) -> Array:
+        return kernels.max_pool_scatter(grad, self.winner, self.shape, self.window)
+
 
 class MaxPoolScatter(Op):
     """gx[n,c,h,w] = Σ gy[n,c,p,q] over the windows that cell (h, w) has won."""
