@@ -7,7 +7,10 @@ size, the discriminator is its mirror image: both start at or end in a 4 × 4 ma
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from .. import nn
+from .gan import with_logit
 
 SIZES = {28: 7, 32: 4, 64: 4}  # image size → size of the smallest map
 
@@ -23,24 +26,27 @@ def _stages(image_size: int) -> tuple[int, int]:
 
 
 def dcgan_generator(
-    image_size: int = 64, channels: int = 3, latent: int = 100, width: int = 64
-) -> nn.Sequential:
+    image_size: int = 64, channels: int = 3, latent: int = 100, width: int = 64,
+    norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
+) -> nn.Sequential:  # fmt: skip
     """Noise (N, latent) → images (N, channels, image_size, image_size) in (−1, 1).
 
     ``width`` is the number of maps before the last layer; each earlier layer has twice as many.
+    ``norm`` makes the layer that normalises so many maps: ``nn.VirtualBatchNorm`` is another choice
+    (then wrap the generator in ``nn.VirtualBatch``), ``nn.Identity`` is none.
     """
     start, doublings = _stages(image_size)
     maps = width * 2 ** (doublings - 1)
     layers: list[nn.Module] = [
         nn.Unflatten(1, (latent, 1, 1)),
         nn.ConvTranspose2d(latent, maps, start, bias=False),
-        nn.BatchNorm2d(maps),
+        norm(maps),
         nn.ReLU(),
     ]
     for _ in range(doublings - 1):
         layers += [
             nn.ConvTranspose2d(maps, maps // 2, 4, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(maps // 2),
+            norm(maps // 2),
             nn.ReLU(),
         ]
         maps //= 2
@@ -49,11 +55,14 @@ def dcgan_generator(
 
 
 def dcgan_discriminator(
-    image_size: int = 64, channels: int = 3, width: int = 64, batch_norm: bool = True
-) -> nn.Sequential:
+    image_size: int = 64, channels: int = 3, width: int = 64, batch_norm: bool = True,
+    minibatch: int = 0,
+) -> nn.Sequential:  # fmt: skip
     """Images (N, channels, image_size, image_size) → logits (N, 1); the sigmoid is the loss's.
 
-    ``batch_norm=False`` is for losses with a gradient penalty, which need independent samples.
+    Its parts are ``features`` (the last maps, flat) and ``logit``, the dense layer that a
+    convolution over the whole map is. ``batch_norm=False`` is for losses with a gradient penalty,
+    which need independent samples; ``minibatch`` as in ``mlp_discriminator``.
     """
     start, halvings = _stages(image_size)
     layers: list[nn.Module] = [
@@ -66,14 +75,14 @@ def dcgan_discriminator(
             layers.append(nn.BatchNorm2d(2 * width))
         layers.append(nn.LeakyReLU(0.2))
         width *= 2
-    layers += [nn.Conv2d(width, 1, start, bias=False), nn.Flatten()]
-    return _initialized(nn.Sequential(*layers))
+    features = nn.Sequential(*layers, nn.Flatten())
+    return _initialized(with_logit(features, width * start * start, minibatch, bias=False))
 
 
 def _initialized(model: nn.Sequential) -> nn.Sequential:
     """The paper's start: normal with deviation 0.02, batch norm's scale around 1."""
     for module in model.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             nn.init.normal_(module.weight, 0.0, 0.02)
         elif isinstance(module, nn.BatchNorm2d):
             assert module.weight is not None

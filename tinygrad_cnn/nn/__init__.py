@@ -42,6 +42,7 @@ from .loss import (
     NLLLoss,
     SmoothL1Loss,
 )
+from .minibatch import MinibatchDiscrimination
 from .module import Module, Parameter
 from .normalization import (
     BatchNorm1d,
@@ -95,6 +96,7 @@ from .shape import (
     Unfold,
     Upsample,
 )
+from .virtual_batch_norm import VirtualBatch, VirtualBatchNorm
 
 __all__ = [
     "AdaptiveAvgPool1d",
@@ -160,6 +162,7 @@ __all__ = [
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",
+    "MinibatchDiscrimination",
     "Mish",
     "Model",
     "Module",
@@ -191,6 +194,8 @@ __all__ = [
     "Unflatten",
     "Unfold",
     "Upsample",
+    "VirtualBatch",
+    "VirtualBatchNorm",
     "ZeroPad1d",
     "ZeroPad2d",
     "ZeroPad3d",
