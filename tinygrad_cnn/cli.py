@@ -46,10 +46,10 @@ def warmup(parser: argparse.ArgumentParser) -> Run:
 def train(parser: argparse.ArgumentParser) -> Run:
     """Train a classifier by a TOML file of settings, with options on top; without a file, LeNet-5
     on the bundled digits."""
-    from .train import config as settings
+    from .train import add_options
 
     parser.add_argument("config", metavar="CONFIG.toml", nargs="?", help="file of settings")
-    settings.add_options(parser)
+    add_options(parser)
 
     def run(args: argparse.Namespace) -> int:
         from .train import TrainConfig, load_config

@@ -1,16 +1,24 @@
-"""Settings of a training run: from a TOML file, changed by command line options."""
+"""Settings of a training run: a frozen dataclass, filled from a TOML file.
+
+A program with settings of its own derives its class; every field becomes a key of the file and an
+option of the command line: ::
+
+    @dataclass(frozen=True)
+    class GanConfig(TrainConfig):
+        out: str = "runs/gan"
+        k: int = setting(1, "steps of the discriminator for one of the generator")
+"""
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
 import difflib
 import math
-import sys
 import tomllib
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from ..backend import backend_names, check_keys
 from ..data import DATASETS
@@ -21,24 +29,36 @@ class RequestError(ValueError):
     """Something that the person who started the run can put right; its message says how."""
 
 
+def setting(default: Any, about: str) -> Any:
+    """A field of a settings class: its default, and what ``--help`` says about it.
+
+    Its type is bool, int, float, str, ``tuple[int, ...]`` (or of floats or strings: an array in
+    TOML, ``--name 1,2`` on the command line) or ``dict[str, Any]`` (a table; ``--name a=1,b=2``).
+    """
+    about_field = {"help": about}
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=lambda: dict(default), metadata=about_field)
+    return dataclasses.field(default=default, metadata=about_field)
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """Every key of a config file, with its default. Paths are relative to the working folder."""
 
-    model: str = "lenet5"  # a builder in tinygrad_cnn.models
-    dataset: str = "mnist-mini"  # mnist-mini, mnist or fashion-mnist
-    data: str = ""  # folder of data sets; "" searches TINYGRAD_CNN_DATA, the settings and the cache
-    backend: str = ""  # "" is the current backend
-    threads: int = 0  # 0 keeps the number of threads
-    epochs: int = 12
-    batch_size: int = 64
-    lr: float = 0.03
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    seed: int = 0
-    steps: int = 0  # stop after so many steps; 0 runs all epochs
-    out: str = "runs/lenet5"  # metrics, checkpoint and pictures go here
-    resume: bool = False  # continue from the checkpoint in ``out``
+    model: str = setting("lenet5", "which model to build")
+    dataset: str = setting("mnist-mini", f"one of {', '.join(DATASETS)}; mnist-mini is bundled")
+    data: str = setting("", "folder with data sets; else TINYGRAD_CNN_DATA, the cache, a download")
+    backend: str = setting("", "numba, numpy or another one; else TINYGRAD_CNN_BACKEND, numba")
+    threads: int = setting(0, "threads of the kernels (default: all this process may use)")
+    epochs: int = setting(12, "passes over the training images")
+    batch_size: int = setting(64, "images a step")
+    lr: float = setting(0.03, "first learning rate; it falls to 0 along half a cosine")
+    momentum: float = setting(0.9, "momentum")
+    weight_decay: float = setting(5e-4, "times the weights, added to their gradients")
+    seed: int = setting(0, "of initial weights and order: the same seed gives the same run")
+    steps: int = setting(0, "stop after so many steps (default: after all epochs)")
+    out: str = setting("runs/lenet5", "folder for metrics, checkpoint and pictures")
+    resume: bool = setting(False, "continue the run whose checkpoint is in --out")
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -52,13 +72,17 @@ class TrainConfig:
                 )
         if not 0 < self.lr < math.inf:
             raise RequestError(f"lr: expected a positive number, received {self.lr}")
-        _one_of("model", self.model, BUILDERS)
-        _one_of("dataset", self.dataset, DATASETS)
+        one_of("model", self.model, BUILDERS)
+        one_of("dataset", self.dataset, DATASETS)
         if self.backend:
-            _one_of("backend", self.backend, backend_names())
+            one_of("backend", self.backend, backend_names())
 
 
-def _one_of(name: str, value: str, known: Iterable[str]) -> None:
+Config = TypeVar("Config", bound=TrainConfig)
+
+
+def one_of(name: str, value: str, known: Iterable[str]) -> None:
+    """Raise RequestError unless ``value`` is among ``known``, naming the nearest."""
     known = list(known)
     if value not in known:
         near = difflib.get_close_matches(value, known, 1)
@@ -66,8 +90,23 @@ def _one_of(name: str, value: str, known: Iterable[str]) -> None:
         raise RequestError(f"{name}: expected one of {', '.join(known)}, received {value!r}{hint}")
 
 
-def load_config(path: str | Path, **changes: Any) -> TrainConfig:
-    """The settings in a TOML file, with ``changes`` on top.
+def kinds(kind: type[TrainConfig]) -> dict[str, tuple[type, type | None]]:
+    """The type of every field, and for a tuple or dict that of its elements."""
+    hints = get_type_hints(kind)
+    found = {field.name: hints[field.name] for field in fields(kind)}
+    return {
+        name: (get_origin(hint), get_args(hint)[0]) if get_args(hint) else (hint, None)
+        for name, hint in found.items()
+    }
+
+
+def load_config(
+    path: str | Path,
+    kind: type[Config] = TrainConfig,  # type: ignore[assignment]
+    /,
+    **changes: Any,
+) -> Config:
+    """The settings in a TOML file as a ``kind``, with ``changes`` on top.
 
     Raises FileNotFoundError, and RequestError for malformed TOML, an unknown key (naming the
     nearest known one), a value of the wrong type or out of range.
@@ -79,79 +118,18 @@ def load_config(path: str | Path, **changes: Any) -> TrainConfig:
         found = tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RequestError(f"{file}: not valid TOML: {error}") from error
+    known = kinds(kind)
     try:
-        check_keys(found, get_type_hints(TrainConfig), str(file))
+        check_keys(
+            {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()},
+            {name: container for name, (container, _) in known.items()},
+            str(file),
+        )
+        for name, (container, element) in known.items():
+            if container is tuple and name in found:
+                for value in found[name]:
+                    check_keys({name: value}, {name: element or str}, str(file))
+                found[name] = tuple(found[name])
     except ValueError as error:
         raise RequestError(str(error)) from error
-    return TrainConfig(**{**found, **changes})
-
-
-HELP = {
-    "model": "which model to build",
-    "dataset": "mnist-mini (bundled), mnist or fashion-mnist",
-    "data": "folder with data sets; else TINYGRAD_CNN_DATA, the cache, a download",
-    "backend": "numba, numpy or another one; else TINYGRAD_CNN_BACKEND, numba",
-    "threads": "threads of the kernels (default: all this process may use)",
-    "epochs": "passes over the training images",
-    "batch_size": "images a step",
-    "lr": "first learning rate; it falls to 0 along half a cosine",
-    "weight_decay": "times the weights, added to their gradients",
-    "seed": "of initial weights and order: the same seed gives the same run",
-    "steps": "stop after so many steps (default: after all epochs)",
-    "out": "folder for metrics, checkpoint and pictures",
-    "resume": "continue the run whose checkpoint is in --out",
-}
-
-
-def add_options(parser: argparse.ArgumentParser, skip: Sequence[str] = ()) -> None:
-    """One option a setting: ``--batch-size`` for batch_size. Options that are not given stay out of
-    the result, so that they do not hide what a config file says."""
-    for field in fields(TrainConfig):
-        if field.name in skip:
-            continue
-        option = "--" + field.name.replace("_", "-")
-        shown = HELP.get(field.name, field.name.replace("_", " "))
-        if isinstance(field.default, bool):
-            parser.add_argument(option, action="store_true", default=argparse.SUPPRESS, help=shown)
-        else:
-            empty = field.default in ("", 0) and field.name != "seed"
-            default = "" if empty else f" (default: {field.default})"
-            kind = type(field.default)
-            letter = {str: "NAME", int: "N", float: "X"}[kind]
-            parser.add_argument(
-                option, type=kind, default=argparse.SUPPRESS, metavar=letter, help=shown + default
-            )
-
-
-def options(
-    description: str | None, argv: Sequence[str] | None = None, **defaults: Any
-) -> TrainConfig:
-    """The settings of a demo: its ``defaults``, then ``--config FILE``, then the other options."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--config", metavar="TOML", help="read settings from this file first")
-    add_options(parser, skip=("model",))
-    given = vars(parser.parse_args(argv))
-    file = given.pop("config")
-    try:
-        base = load_config(file) if file else TrainConfig(**defaults)
-        return TrainConfig(**{**asdict(base), **given})
-    except (RequestError, OSError) as error:
-        parser.error(str(error))
-
-
-def script(main: Callable[[TrainConfig], float], description: str | None, **defaults: Any) -> None:
-    """Run ``main(config)`` with the options of the command line; print the accuracy it returns.
-
-    What the user can put right (a file that is missing, nothing to resume, a backend that cannot
-    run) ends in one message and status 2, Ctrl-C in status 130, an error in the code in its
-    traceback.
-    """
-    try:
-        print(f"test accuracy: {main(options(description, **defaults)):.4f}")
-    except (RequestError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from error
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
+    return kind(**{**found, **changes})

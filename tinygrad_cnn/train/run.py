@@ -2,13 +2,17 @@
 
 The loop itself stays with the caller:
 
-    with Run(config, model=model, optimizer=optimizer, scheduler=scheduler, loader=train) as run:
+    with Run(config, loader=train, model=model, optimizer=optimizer, scheduler=scheduler) as run:
         for epoch in run.epochs():
             for x, y in run.batches():
                 ...forward, backward, optimizer.step()...
                 run.record(loss, logits, y)
             scheduler.step()
             run.end_epoch(test_accuracy=...)
+
+What has a state (``state_dict`` and ``load_state_dict``) is given by any name and saved and resumed
+with the rest: ``Run(config, loader=noise, generator=g, discriminator=d, g_optimizer=…)``, and any
+numbers are recorded by name: ``run.record(images=len(x), d_loss=d_loss, g_loss=g_loss)``.
 """
 
 from __future__ import annotations
@@ -32,6 +36,7 @@ from .config import RequestError, TrainConfig
 from .progress import Progress
 
 SAMPLE = 10  # a loss in metrics.jsonl every so many steps
+OWN = ("step", "sums", "rng", "config")  # what a checkpoint holds besides the parts
 MAY_CHANGE = ("backend", "data", "out", "resume", "steps", "threads")  # between a run and its rest
 
 
@@ -39,27 +44,26 @@ class Run:
     """One training run in the folder ``config.out``.
 
     ``metrics.jsonl`` gets a line every ten steps and one an epoch; ``checkpoint.safetensors`` holds
-    model, optimiser, scheduler, random stream and loader position after every epoch, on Ctrl-C and
+    all ``parts``, the random stream and the loader's position after every epoch, on Ctrl-C and
     where ``config.steps`` ends the run. A run killed at any moment and resumed gives the same bits
-    as an uninterrupted one. Raises RequestError when there is nothing to resume, when the settings
-    differ from the checkpoint's, or when it is of another model.
+    as an uninterrupted one. Raises TypeError for a part without a state; RequestError when there is
+    nothing to resume, when the settings differ from the checkpoint's, or a part is another one.
     """
 
-    def __init__(
-        self, config: TrainConfig, *, model: Any, optimizer: Any, scheduler: Any, loader: DataLoader
-    ) -> None:
+    def __init__(self, config: TrainConfig, *, loader: DataLoader, **parts: Any) -> None:
         self.config, self.loader = config, loader
-        self.parts = {
-            "model": model,
-            "optimizer": optimizer,
-            "scheduler": scheduler,
-            "loader": loader,
-        }
+        self.parts = {**parts, "loader": loader}
+        for name, part in self.parts.items():
+            if name in OWN or not hasattr(part, "load_state_dict"):
+                raise TypeError(
+                    f"Run: {name}: expected something with state_dict() and load_state_dict(), "
+                    f"under another name than {', '.join(OWN)}; received {type(part).__name__}"
+                )
         self.folder = Path(config.out)
         self.checkpoint = self.folder / "checkpoint.safetensors"
         self.metrics = self.folder / "metrics.jsonl"
         self.step = 0
-        self.sums = [0.0, 0, 0]  # of this epoch: loss · images, right ones, images
+        self.sums: dict[str, list[float]] = {}  # of this epoch: name -> [sum, images]
         self.last: dict[str, Any] = {}
         self.progress = Progress()
         self._stopping = False
@@ -139,20 +143,45 @@ class Run:
         raise SystemExit(130)
 
     # -- what happened -----------------------------------------------------------------------------
-    def record(self, loss: Tensor, logits: Tensor, target: Tensor) -> None:
-        """Count one step: ``loss`` (mean over the batch), ``logits`` (N, K), ``target`` (N,)."""
-        images, value = len(target), loss.item()
+    def record(
+        self,
+        loss: Tensor | float | None = None,
+        logits: Tensor | None = None,
+        target: Tensor | None = None,
+        *,
+        images: int | None = None,
+        **metrics: Tensor | float,
+    ) -> None:
+        """Count one step of ``images`` images (default: those of ``target``) and its numbers.
+
+        ``loss`` and every one of ``metrics`` are means over the batch; ``logits`` (N, K) and
+        ``target`` (N,) add the accuracy. Lines of ``metrics.jsonl`` hold them by name.
+        """
+        if images is None:
+            if target is None:
+                raise TypeError("record: expected the target or images=, received neither")
+            images = len(target)
+        given = metrics if loss is None else {"loss": loss, **metrics}
+        values = {k: v.item() if isinstance(v, Tensor) else float(v) for k, v in given.items()}
         self.step += 1
         self._seen += images
-        self.sums[0] += value * images
-        self.sums[1] += int((logits.detach().argmax(1) == target).sum())
-        self.sums[2] += images
+        for name, value in values.items():
+            self._add(name, value * images, images)
+        if logits is not None and target is not None:
+            self._add("accuracy", int((logits.detach().argmax(1) == target).sum()), images)
         if self.step % SAMPLE == 1:
-            self._write({"step": self.step, "loss": value})
-        self.progress.advance(
-            f"loss {value:.4f}  accuracy {self.sums[1] / self.sums[2]:.4f}  "
-            f"{self._rate():,.0f} images/s"
-        )
+            self._write({"step": self.step, **values})
+        shown = {**self._means(), **values}  # what varies from image to image: the mean so far
+        facts = [f"{k.replace('_', ' ')} {v:.4f}" for k, v in shown.items()]
+        self.progress.advance("  ".join([*facts, f"{self._rate():,.0f} images/s"]))
+
+    def _add(self, name: str, total: float, images: int) -> None:
+        sums = self.sums.setdefault(name, [0, 0])
+        sums[0] += total
+        sums[1] += images
+
+    def _means(self) -> dict[str, float]:
+        return {name: total / max(images, 1) for name, (total, images) in self.sums.items()}
 
     def _rate(self) -> float:
         """Images a second in this epoch, without the time that compiling kernels took."""
@@ -161,12 +190,10 @@ class Run:
 
     def end_epoch(self, **results: float) -> None:
         """Write the epoch's line and show it; save a checkpoint if the epoch is complete."""
-        total, right, images = self.sums
         self.last = {
             "step": self.step,
             "epoch": -(-self.step // len(self.loader)),
-            "train_loss": total / max(images, 1),
-            "train_accuracy": right / max(images, 1),
+            **{f"train_{name}": mean for name, mean in self._means().items()},
             **results,
             "images_per_second": round(self._rate(), 1),
         }
@@ -178,7 +205,7 @@ class Run:
         )
         self.progress.say(f"epoch {self.last['epoch']:>3}  {shown}  {self._rate():,.0f} images/s")
         if self.loader.position == 0:  # else --steps ended it in the middle: batches() has saved
-            self.sums = [0.0, 0, 0]
+            self.sums = {}
             self.save()
 
     def _write(self, line: dict[str, Any]) -> None:
@@ -205,15 +232,14 @@ class Run:
                 "start the run without --resume, or name its folder with --out"
             )
         state = io.load(self.checkpoint)
-        if not isinstance(state, dict) or not {*self.parts, "config", "step"} <= state.keys():
+        if not isinstance(state, dict) or not {*self.parts, *OWN} <= state.keys():
             raise RequestError(f"{self.checkpoint} is not the checkpoint of a training run")
         self._check_settings(state["config"])
         for name, part in self.parts.items():
             try:
                 part.load_state_dict(state[name])
             except (RuntimeError, ValueError) as error:
-                other = "another model" if name == "model" else f"another {name}"
-                raise RequestError(f"{self.checkpoint} is of {other}: {error}") from error
+                raise RequestError(f"{self.checkpoint} is of another {name}: {error}") from error
         self.step, self.sums = state["step"], state["sums"]
         self._saved_at = self.step
         random.set_rng_state(state["rng"])
@@ -223,9 +249,9 @@ class Run:
             line
             for line in (self.history() if self.metrics.is_file() else [])
             if line["step"] <= self.step
-            and ("train_loss" not in line or line["step"] % len(self.loader) == 0)
+            and ("epoch" not in line or line["step"] % len(self.loader) == 0)
         ]
-        self.last = next((line for line in reversed(kept) if "train_loss" in line), {})
+        self.last = next((line for line in reversed(kept) if "epoch" in line), {})
         io.write_atomically(
             self.metrics, "".join(json.dumps(line) + "\n" for line in kept).encode()
         )
