@@ -21,6 +21,7 @@ from .numba_kernels import (
     pool,
     reduce,
     runtime,
+    warp,
 )
 from .numpy_backend import NumpyBackend
 
@@ -97,6 +98,11 @@ class NumbaBackend(NumpyBackend):
             if z is not None:
                 return z
         return np.where(condition, a, b)
+
+    def affine_warp(self, x: Array, matrices: Array, mode: int, cval: float) -> Array:
+        """For the data layer: the compiled form of data/warp.py."""
+        warped: Array = warp.affine_warp(x, matrices, mode, cval)
+        return warped
 
     def set_num_threads(self, n: int) -> None:
         runtime.set_num_threads(n)

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # A file belongs to the layer that names its first folder (or its own name, for a file beside
 # __init__.py); what no layer names is "engine": tensors and their derivatives.
 LAYERS = {
-    "contract": {"geometry", "backend"},
+    "contract": {"geometry", "backend", "philox"},
     "methods": {"_methods"},
     "ops": {"ops"},
     "nn": {"nn"},

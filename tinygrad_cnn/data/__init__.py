@@ -9,12 +9,22 @@
 
 from __future__ import annotations
 
+from .augment import (
+    ImageAugmentation,
+    RandomCrop,
+    RandomHorizontalFlip,
+    affine_matrices,
+    multi_crop,
+)
 from .cache import user_cache_dir
 from .datasets import DATASETS, MNIST, FashionMNIST, ImageDataset, MNISTMini, load_dataset
+from .enlarge import Enlarged
 from .idx import read_idx, write_idx
+from .keys import Keys, RandomTransform, Transform
 from .loader import DataLoader, default_collate
 from .tensor_dataset import Dataset, Subset, TensorDataset, random_split
-from .transforms import Compose, ExpandDims, Normalize, OneHot, Pad, ToFloat, Transform
+from .transforms import Compose, ExpandDims, Normalize, OneHot, Pad, ToFloat
+from .warp import affine_warp
 
 __all__ = [
     "DATASETS",
@@ -22,19 +32,28 @@ __all__ = [
     "Compose",
     "DataLoader",
     "Dataset",
+    "Enlarged",
     "ExpandDims",
     "FashionMNIST",
+    "ImageAugmentation",
     "ImageDataset",
+    "Keys",
     "MNISTMini",
     "Normalize",
     "OneHot",
     "Pad",
+    "RandomCrop",
+    "RandomHorizontalFlip",
+    "RandomTransform",
     "Subset",
     "TensorDataset",
     "ToFloat",
     "Transform",
+    "affine_matrices",
+    "affine_warp",
     "default_collate",
     "load_dataset",
+    "multi_crop",
     "random_split",
     "read_idx",
     "user_cache_dir",

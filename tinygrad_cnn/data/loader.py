@@ -1,7 +1,8 @@
 """DataLoader: batches in a reproducible order, prepared ahead by a thread.
 
-The order of epoch e is a function of (seed, e) alone, the same on every backend and machine. The
-thread runs only NumPy (indexing, collating, transforms); the thread that iterates makes tensors.
+The order of epoch e is a function of (seed, e) alone, the same on every backend and machine, and
+what a random transform does to sample i is one of (seed, e, i). The thread runs only array code
+(indexing, collating, transforms); the thread that iterates makes tensors.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ import numpy as np
 from ..random import permutation
 from ..tensor import Tensor, from_numpy
 from .idx import Array
+from .keys import Keys, Transform, apply, is_random
 from .tensor_dataset import Dataset, fresh_seed
-from .transforms import Transform
 
 _STATE = ("epoch", "position", "seed", "length", "batch_size", "shuffle", "drop_last")
 
@@ -29,6 +30,7 @@ class DataLoader:
     A batch is what a sample is, stacked along a new first axis: tuples, lists and dicts of tensors.
     ``transform`` (and ``target_transform``) map the first (and second) array of a batch, as NumPy
     arrays; a batch that is no tuple goes through ``transform`` whole. Numbers keep NumPy's types.
+    Random transforms get the keys (``seed``, epoch, sample).
 
     ``shuffle`` orders epoch e by (``seed``, e); without a seed one is drawn from the default random
     stream, so that ``manual_seed`` fixes it. ``sampler`` gives the indices of an epoch instead.
@@ -71,7 +73,8 @@ class DataLoader:
         self.sampler, self.collate_fn, self.drop_last = sampler, collate_fn, drop_last
         self.prefetch, self.transform, self.target_transform = prefetch, transform, target_transform
         self.backend = backend
-        self.seed = fresh_seed() if shuffle and seed is None else seed or 0
+        chance = shuffle or is_random(transform) or is_random(target_transform)
+        self.seed = fresh_seed() if chance and seed is None else seed or 0
         self.epoch = self.position = 0  # the epoch under way and how many of its batches were given
         self._resuming = False
         self._latest: object = None  # the newest iterator: the one that ``position`` counts for
@@ -161,19 +164,19 @@ class DataLoader:
                 batch = (self.collate_fn or default_collate)(
                     [self.dataset[int(i)] for i in indices]
                 )
-            return self._transformed(batch)
+            return self._transformed(batch, Keys(self.seed, epoch, indices))
         except Exception as error:
             some = ", ".join(map(str, indices[:8])) + (", …" if len(indices) > 8 else "")
             error.add_note(f"while loading batch {number} of epoch {epoch}: samples {some}")
             raise
 
-    def _transformed(self, batch: Any) -> Any:
+    def _transformed(self, batch: Any, keys: Keys) -> Any:
         if not isinstance(batch, tuple | list):
-            return self.transform(batch) if self.transform else batch
+            return apply(self.transform, batch, keys.child(0)) if self.transform else batch
         columns = list(batch)
         for i, transform in enumerate((self.transform, self.target_transform)):
             if transform is not None and i < len(columns):
-                columns[i] = transform(columns[i])
+                columns[i] = apply(transform, columns[i], keys.child(i))
         return _like(batch, columns)
 
     def _length(self) -> int:

@@ -4,32 +4,41 @@ A loader applies them to a batch at once, so each is one or two NumPy calls: ::
 
     Compose(ToFloat(), Normalize(0.1307, 0.3081), Pad(2), ExpandDims(1))
 
-takes uint8 (N, 28, 28) to float32 (N, 1, 32, 32). They never change their input.
+takes uint8 (N, 28, 28) to float32 (N, 1, 32, 32). They never change their input. Random ones
+(augment.py) have their numbers from keys, which ``Compose`` passes on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from .idx import Array
-
-Transform = Callable[[Array], Array]
+from .keys import Keys, Transform, apply, is_random
 
 
 class Compose:
-    """The transforms one after the other, the first one first."""
+    """The transforms one after the other, the first one first.
+
+    Random ones get keys of their own by their number among the random ones, so that one more
+    ``ToFloat`` in the chain changes no number. Without keys, each call is new.
+    """
 
     def __init__(self, *transforms: Transform) -> None:
         for transform in transforms:
             if not callable(transform):
                 raise TypeError(f"Compose expects callables, received {transform!r}")
         self.transforms = transforms
+        self.random = any(map(is_random, transforms))
 
-    def __call__(self, batch: Array) -> Array:
+    def __call__(self, batch: Array, keys: Keys | None = None) -> Array:
+        if self.random and keys is None:
+            keys = Keys.fresh(len(batch))
+        number = 0
         for transform in self.transforms:
-            batch = transform(batch)
+            batch = apply(transform, batch, keys and keys.child(number))
+            number += is_random(transform)
         return batch
 
     def __repr__(self) -> str:
