@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ..deferred import Deferred
 from ..function import Function
 from ..tensor import Tensor, mode
 
@@ -67,6 +68,8 @@ def _hooked(module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> An
     if watch is not None:
         args = watch.inputs(args)
     result = module.forward(*args, **kwargs)
+    if hooks.after and isinstance(result, Deferred):
+        result.array  # noqa: B018  (computed now, or the graph might go past what the hook is given)
     for hook in list(hooks.after.values()):
         changed = hook(module, args, result)
         if changed is not None:

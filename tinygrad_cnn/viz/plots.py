@@ -1,4 +1,4 @@
-"""Learning curves and sheets of images, as PNG files (matplotlib, without a window)."""
+"""Learning curves, confusion and sheets of images, as PNG files (matplotlib, without a window)."""
 
 from __future__ import annotations
 
@@ -6,43 +6,46 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 
-def _figure(width: float, height: float) -> Any:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+from .canvas import figure, host, save
 
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+PARTS = ("train", "validation", "test")  # what a metric is of: train_loss, validation_loss, …
 
 
 def learning_curves(history: Sequence[dict[str, Any]], path: str | Path) -> Path:
-    """Loss and accuracy over the steps of a run, from the lines of its ``metrics.jsonl``."""
-    figure = _figure(9, 3.6)
-    left, right = figure.subplots(1, 2)
-    steps = [line for line in history if "loss" in line]
-    epochs = [line for line in history if "train_loss" in line]
-    left.plot(
-        [s["step"] for s in steps], [s["loss"] for s in steps], lw=0.7, alpha=0.5, label="one batch"
-    )
-    left.plot(
-        [e["step"] for e in epochs],
-        [e["train_loss"] for e in epochs],
-        "o-",
-        ms=3,
-        label="epoch mean",
-    )
-    left.set(title="training loss", xlabel="step", yscale="log")
-    for key, label in (("train_accuracy", "training"), ("test_accuracy", "test")):
-        values = [(e["step"], 100 * e[key]) for e in epochs if key in e]
-        if values:
-            right.plot(*zip(*values, strict=True), "o-", ms=3, label=label)
-    right.set(title="accuracy, %", xlabel="step")
-    for axes in (left, right):
+    """The metrics of a run over its steps, from the lines of its ``metrics.jsonl``.
+
+    A panel a metric m that lines hold as ``train_m``, ``validation_m`` or ``test_m``: those of
+    training, validation and test in one panel, so that overfitting shows as a gap. Loss has a
+    logarithmic axis and the loss of single batches behind it; accuracies are in percent.
+    """
+    present = dict.fromkeys(key for line in history for key in line)
+    parted = [key.partition("_") for key in present]
+    metrics = dict.fromkeys(["loss", *(name for part, _, name in parted if part in PARTS)])
+    drawn = figure(4.5 * len(metrics), 3.6)
+    for axes, metric in zip(
+        drawn.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True
+    ):
+        percent = 100 if metric.endswith("accuracy") else 1
+        if metric == "loss":
+            batches = [(line["step"], line["loss"]) for line in history if "loss" in line]
+            axes.plot(*_columns(batches), lw=0.7, alpha=0.5, label="one batch")
+            axes.set_yscale("log")
+        for part in PARTS:
+            key = f"{part}_{metric}"
+            if key in present:
+                points = [(line["step"], percent * line[key]) for line in history if key in line]
+                axes.plot(*_columns(points), "o-", ms=3, label=part)
+        axes.set(title=metric + ", %" * (percent > 1), xlabel="step")
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
-    figure.savefig(path, dpi=110)
-    return Path(path)
+        if axes.lines:
+            axes.legend(frameon=False)
+    return save(drawn, path)
+
+
+def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    return [x for x, _ in points], [y for _, y in points]
 
 
 def compare_curves(
@@ -52,8 +55,8 @@ def compare_curves(
     path: str | Path,
 ) -> Path:
     """Named loss curves over the steps, and beside them their relative difference."""
-    figure = _figure(9, 3.6)
-    left, right = figure.subplots(1, 2)
+    drawn = figure(9, 3.6)
+    left, right = drawn.subplots(1, 2)
     for (name, losses), style in zip(curves.items(), ("-", "--", ":"), strict=False):
         left.plot(range(1, len(losses) + 1), losses, style, lw=1.4, label=name)
     left.set(title="training loss", xlabel="step")
@@ -65,8 +68,37 @@ def compare_curves(
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
-    figure.savefig(path, dpi=110)
-    return Path(path)
+    return save(drawn, path)
+
+
+def confusion_matrix(counts: Any, classes: Sequence[str], path: str | Path) -> Path:
+    """Draw how often class i (row) was taken for class j (column), ``counts`` (K, K).
+
+    The colour is the share of the row; the diagonal is left white, because what is right would
+    outshine every error. Raises ValueError unless there is a row and a column for each class.
+    """
+    numbers = host(counts)
+    if numbers.shape != (len(classes),) * 2:
+        raise ValueError(
+            f"confusion_matrix: expected counts of shape {(len(classes),) * 2} for "
+            f"{len(classes)} classes, received {numbers.shape}"
+        )
+    shares = numbers / np.maximum(numbers.sum(1, keepdims=True), 1)
+    np.fill_diagonal(shares, 0)
+    size = 1.6 + 0.42 * len(classes)
+    drawn = figure(size, size)
+    axes = drawn.subplots()
+    axes.imshow(shares, cmap="Reds", vmin=0, vmax=max(shares.max(), 1e-9))
+    for i, j in zip(*numbers.nonzero(), strict=True):
+        dark = shares[i, j] > 0.6 * shares.max() > 0
+        axes.text(j, i, str(numbers[i, j]), ha="center", va="center", fontsize=8,
+                  color="white" if dark else "black")  # fmt: skip
+    places = range(len(classes))
+    axes.set_xticks(places, classes, rotation=90 if max(map(len, classes)) > 2 else 0)
+    axes.set_yticks(places, classes)
+    right = int(np.trace(numbers))
+    axes.set(xlabel="taken for", ylabel="is", title=f"{right:,} of {int(numbers.sum()):,} right")
+    return save(drawn, path)
 
 
 def image_grid(
@@ -74,12 +106,26 @@ def image_grid(
 ) -> Path:
     """Images (N, H, W) grey or (N, H, W, 3) with a title each, in rows of ``columns``."""
     rows = max(-(-len(images) // columns), 1)
-    figure = _figure(1.45 * columns, 1.6 * rows + 0.5)
-    figure.suptitle(heading)
-    for k, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
+    drawn = figure(1.45 * columns, 1.6 * rows + 0.5)
+    drawn.suptitle(heading)
+    for k, axes in enumerate(drawn.subplots(rows, columns, squeeze=False).flat):
         axes.set_axis_off()
         if k < len(images):
             axes.imshow(images[k], cmap="gray_r", interpolation="nearest")
             axes.set_title(titles[k], fontsize=8)
-    figure.savefig(path, dpi=110)
-    return Path(path)
+    return save(drawn, path)
+
+
+def lines(
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], path: str | Path, *,
+    title: str, xlabel: str, ylabel: str,
+) -> Path:  # fmt: skip
+    """Named curves (x, y) in one panel."""
+    drawn = figure(5, 3.6)
+    axes = drawn.subplots()
+    for name, (x, y) in curves.items():
+        axes.plot(x, y, "o-", ms=3, label=name)
+    axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    return save(drawn, path)

@@ -1,0 +1,69 @@
+"""Seeing inside a model while it computes, by forward hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from ..nn import Module
+from ..ops import cat
+from ..tensor import Tensor, tensor
+from .canvas import host
+
+
+class Call(NamedTuple):
+    """One call of a layer: its path in the model, itself, its first argument and its output."""
+
+    name: str
+    layer: Module
+    input: Any
+    output: Tensor
+
+
+@contextmanager
+def recording(model: Module) -> Iterator[list[Call]]:
+    """The calls of all layers below ``model``, in the order in which they end.
+
+    A call that does not give exactly one tensor is left out; a layer called twice is there twice.
+    """
+    calls: list[Call] = []
+
+    def hook(name: str) -> Any:
+        def seen(layer: Module, args: Any, output: Any) -> None:
+            if isinstance(output, Tensor):
+                calls.append(Call(name, layer, args[0] if args else None, output))
+
+        return seen
+
+    handles = [m.register_forward_hook(hook(name)) for name, m in model.named_modules() if name]
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def evaluating(model: Module) -> Iterator[None]:
+    """Evaluation mode inside; each layer has its own mode back afterwards."""
+    before = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in before:
+            module.training = mode
+
+
+def batch_for(model: Module, x: Any) -> Tensor:
+    """``x`` (N, …) with the dtype and backend of the model's parameters, a copy of its own."""
+    parameter = next(model.parameters(), None)
+    if parameter is None:
+        return tensor(host(x))
+    return tensor(host(x), dtype=parameter.dtype, backend=parameter.backend)
+
+
+def scores(model: Module, x: Tensor, batch_size: int = 500) -> Tensor:
+    """The outputs of ``model`` for all of ``x``, computed in parts."""
+    return cat([model(x[i : i + batch_size]) for i in range(0, len(x), batch_size)])
