@@ -26,7 +26,13 @@ from tinygrad_cnn.train.adversarial import (
     feature_matching_loss,
     generator_loss,
 )
-from tinygrad_cnn.train.judge import discriminator_accuracy, first_images, report, train_judge
+from tinygrad_cnn.train.judge import (
+    discriminator_accuracy,
+    evaluate,
+    first_images,
+    report,
+    train_judge,
+)
 from tinygrad_cnn.viz import interpolation_sheet, sample_sheet
 
 NORMS = {"batch": nn.BatchNorm2d, "virtual": nn.VirtualBatchNorm, "none": nn.Identity}
@@ -87,13 +93,6 @@ def loaders(config: GanConfig) -> tuple[DataLoader, DataLoader]:
     )  # fmt: skip
 
 
-def generate(generator: nn.Module, z: tg.Tensor) -> tg.Tensor:
-    """The images of z, in evaluation mode and without a graph."""
-    generator.eval()
-    with tg.inference_mode():
-        return tg.cat([generator(part) for part in z.split(500)])
-
-
 def main(config: GanConfig) -> str:
     prepare(config)  # backend, threads, seed
     train, test = loaders(config)
@@ -133,8 +132,8 @@ def main(config: GanConfig) -> str:
                 D.requires_grad_(True)
                 run.record(images=len(images), d_loss=d_loss, g_loss=g_loss)
 
-            samples = generate(G, z_judged)
-            d_accuracy = discriminator_accuracy(generate(D, held_out), generate(D, samples))
+            samples = evaluate(G, z_judged)
+            d_accuracy = discriminator_accuracy(evaluate(D, held_out), evaluate(D, samples))
             run.end_epoch(**judge(samples), d_accuracy=d_accuracy)
             sample_sheet(samples[:100], run.folder / "samples.png", 10)
 

@@ -51,14 +51,20 @@ class VAE(nn.Module):
         return self.decoder(z), mean, log_variance
 
     @staticmethod
-    def loss(logits: Tensor, x: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
-        """−ELBO a sample: cross-entropy of the pixels + KL(N(μ, σ²) ‖ N(0, 1)).
+    def reconstruction(logits: Tensor, x: Tensor) -> Tensor:
+        """−log p(x | z) a sample: the cross-entropy of the pixels, in nats."""
+        return F.binary_cross_entropy_with_logits(logits, x, reduction="sum") / x.shape[0]
 
-        KL = −½ Σ (1 + log σ² − μ² − σ²).
-        """
-        pixels = F.binary_cross_entropy_with_logits(logits, x, reduction="sum")
-        divergence = -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum()
-        return (pixels + divergence) / x.shape[0]
+    @staticmethod
+    def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+        """KL(N(μ, σ²) ‖ N(0, 1)) = −½ Σ (1 + log σ² − μ² − σ²) a sample, in nats."""
+        terms = 1 + log_variance - mean.square() - log_variance.exp()
+        return -0.5 * terms.sum() / mean.shape[0]
+
+    @staticmethod
+    def loss(logits: Tensor, x: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
+        """−ELBO a sample: reconstruction + divergence."""
+        return VAE.reconstruction(logits, x) + VAE.divergence(mean, log_variance)
 
 
 def vae(latent: int = 16, channels: int = 1, image_size: int = 28, width: int = 32) -> VAE:

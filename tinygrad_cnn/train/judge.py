@@ -15,6 +15,7 @@ from .. import models, nn, random
 from ..autograd import inference_mode
 from ..data import DataLoader
 from ..nn import functional as F
+from ..ops import cat
 from ..optim import SGD
 from ..optim.lr_scheduler import CosineAnnealingLR
 from ..tensor import Tensor
@@ -77,14 +78,15 @@ def entropy(shares: Array) -> float:
 
 def read(network: nn.Sequential, images: Tensor) -> tuple[Array, Array]:
     """Features (N, 84) and probabilities (N, 10) of images, in evaluation mode."""
-    network.eval()
-    found: list[tuple[Any, Any]] = []
+    features = evaluate(network[:-1], images)
+    return features.numpy(), evaluate(network[-1], features).softmax(1).numpy()
+
+
+def evaluate(model: nn.Module, inputs: Tensor) -> Tensor:
+    """``model(inputs)`` in evaluation mode, without a graph, a few hundred samples at a time."""
+    model.eval()
     with inference_mode():
-        for i in range(0, len(images), BATCH):
-            features = network[:-1](images[i : i + BATCH])
-            found.append((features.numpy(), network[-1](features).softmax(1).numpy()))
-    first, second = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    return first, second
+        return cat([model(part) for part in inputs.split(BATCH)])
 
 
 def first_images(loader: DataLoader, count: int) -> Tensor:
