@@ -77,6 +77,8 @@ class VirtualBatch(Module):
     forward(x (N, …)) sends (R + N) samples through the model and returns the last N results.
     """
 
+    reference: Tensor
+
     def __init__(self, model: Module, reference: Tensor) -> None:
         super().__init__()
         self.model = model
@@ -86,5 +88,5 @@ class VirtualBatch(Module):
                 module.reference_size = len(reference)
 
     def forward(self, input: Tensor) -> Tensor:
-        reference: Any = self.reference
-        return self.model(cat((reference, input)))[len(reference) :]  # type: ignore[no-any-return]
+        together = self.model(cat((self.reference, input)))
+        return together[len(self.reference) :]  # type: ignore[no-any-return]
