@@ -56,7 +56,7 @@ THIRD_PARTY = {
     "tools": {"numpy"},
 }
 THIRD_PARTY_LATER = {
-    "tools": {"matplotlib", "rich", "safetensors"},
+    "tools": {"matplotlib", "rich", "safetensors", "onnx", "google"},
     "cli": {"matplotlib", "rich"},
 }
 
@@ -220,6 +220,7 @@ def run_python(code: str) -> subprocess.CompletedProcess[str]:
 
 def test_import_is_silent_and_loads_no_heavy_package() -> None:
     heavy = ["numba", "llvmlite", "cupy", "matplotlib", "rich", "safetensors", "torch", "asyncio"]
+    heavy += ["onnx", "google.protobuf"]
     done = run_python(
         "import sys, tinygrad_cnn\n"
         f"sys.exit(' '.join(name for name in {heavy} if name in sys.modules) or None)"

@@ -32,7 +32,7 @@ from .dtypes import float64 as double
 from .dtypes import int32 as int
 from .dtypes import int64 as long
 from .gradcheck import gradcheck, gradgradcheck
-from .io import load, save
+from .io import load, onnx, save
 from .memory import MemoryReport, memory_report
 from .ops import (
     abs,
@@ -200,7 +200,7 @@ __all__ = [
     "logical_xor", "logsumexp", "long", "lt", "manual_seed", "masked_fill", "masked_select",
     "matmul", "max", "maximum", "mean", "median", "memory_report", "MemoryReport", "meshgrid",
     "min", "minimum", "mm", "models", "movedim", "mul", "ne", "neg", "nn", "no_grad", "nonzero",
-    "norm", "numel", "ones", "ones_like", "ops", "optim", "outer", "permute", "pow", "prod",
+    "norm", "numel", "ones", "ones_like", "onnx", "ops", "optim", "outer", "permute", "pow", "prod",
     "promote_types", "rand", "rand_like", "randint", "randint_like", "randn", "randn_like",
     "randperm", "receptive_field", "reciprocal", "relu", "remainder", "repeat",
     "repeat_interleave", "reshape", "result_type", "roll", "round", "rsqrt", "save",

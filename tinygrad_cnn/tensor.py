@@ -45,6 +45,9 @@ class Around:
     def after(self, op: Op, inputs: tuple[Any, ...], result: Tensor) -> None:
         """See what was computed."""
 
+    def wrote(self, target: Tensor, new: Tensor) -> None:
+        """See that the values of ``new`` have been written into ``target``."""
+
     def flush(self) -> None:
         """Compute what was put off: memory is about to be written."""
 
@@ -438,6 +441,8 @@ class Tensor(TensorMethods):
         else:
             self.backend.assign(self.array, new.array)
         self._version_list()[0] += 1
+        if mode.around is not None:
+            mode.around.wrote(self, new)
         if recording:
             self._rebase(new if new.dtype == self.dtype else new.to(self.dtype))
         return self
