@@ -139,8 +139,9 @@ def _data() -> Iterator[Row]:
         try:
             yield name, f"found in {load_dataset(name, train=False, download=False).source}"
         except FileNotFoundError:
-            yield name, "not on this machine: downloaded when first used"
-        except (OSError, ValueError) as error:
+            later = "downloaded when first used" if hasattr(DATASETS[name], "mirrors") else "add it"
+            yield name, f"not on this machine: {later}"
+        except (OSError, ValueError, ImportError) as error:
             yield name, f"not usable: {_one_line(error)}"
 
 

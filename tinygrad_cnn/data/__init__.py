@@ -17,9 +17,12 @@ from .augment import (
     multi_crop,
 )
 from .cache import user_cache_dir
-from .datasets import DATASETS, MNIST, FashionMNIST, ImageDataset, MNISTMini, load_dataset
+from .cifar import CIFAR10JPEG
+from .datasets import DATASETS, MNIST, FashionMNIST, MNISTMini, load_dataset
 from .enlarge import Enlarged
 from .idx import read_idx, write_idx
+from .image_dataset import ImageDataset
+from .image_folder import ImageFolder
 from .keys import Keys, RandomTransform, Transform
 from .loader import DataLoader, default_collate
 from .tensor_dataset import Dataset, Subset, TensorDataset, random_split
@@ -27,6 +30,7 @@ from .transforms import Compose, ExpandDims, Normalize, OneHot, Pad, ToFloat
 from .warp import affine_warp
 
 __all__ = [
+    "CIFAR10JPEG",
     "DATASETS",
     "MNIST",
     "Compose",
@@ -37,6 +41,7 @@ __all__ = [
     "FashionMNIST",
     "ImageAugmentation",
     "ImageDataset",
+    "ImageFolder",
     "Keys",
     "MNISTMini",
     "Normalize",

@@ -1,4 +1,4 @@
-"""MNIST, Fashion-MNIST and the bundled mnist-mini: found on this machine first, else downloaded.
+"""The data sets by name. MNIST, Fashion-MNIST: found on this machine first, else downloaded.
 
 Order: the folder given (``root=``, else ``TINYGRAD_CNN_DATA``, else ``data =`` in the config file),
 the user's cache, the public mirrors. A given folder is only ever read.
@@ -6,18 +6,14 @@ the user's cache, the public mirrors. A given folder is only ever read.
 
 from __future__ import annotations
 
-import os
 from importlib import resources
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-
-from ..backend import settings
 from .cache import download_idx, sha256, user_cache_dir
+from .cifar import CIFAR10JPEG
 from .idx import Array, parse_idx, read_idx
-
-PathLike = str | os.PathLike[str]
+from .image_dataset import ImageDataset, PathLike, data_folder
 
 _MNIST_SHA256 = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
@@ -33,35 +29,6 @@ _FASHION_SHA256 = {
 }
 
 
-class ImageDataset:
-    """Labelled images in memory: ``images`` uint8 (N, H, W), ``labels`` int64 (N,).
-
-    ``dataset[i]`` is (image, label); ``get_batch(indices)`` is the same for many at once,
-    which loaders use. ``source`` says where the files were found.
-    """
-
-    name: ClassVar[str]
-    classes: ClassVar[tuple[str, ...]]
-
-    def __init__(self, images: Array, labels: Array, train: bool, source: str) -> None:
-        _check(images, labels, len(self.classes), source)
-        self.images, self.labels = images, labels.astype(np.int64)
-        self.train, self.source = train, source
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> tuple[Array, int]:
-        return self.images[index], int(self.labels[index])
-
-    def get_batch(self, indices: Array) -> tuple[Array, ...]:
-        return self.images[indices], self.labels[indices]
-
-    def __repr__(self) -> str:
-        split = "train" if self.train else "test"
-        return f"{type(self).__name__}({split}, {len(self):,} images, from {self.source})"
-
-
 class _Published(ImageDataset):
     """A data set of four IDX files that are published on mirrors."""
 
@@ -73,7 +40,7 @@ class _Published(ImageDataset):
         self, train: bool = True, root: PathLike | None = None, download: bool = True
     ) -> None:
         stems = [f"{'train' if train else 't10k'}-{kind}-ubyte" for kind in _KINDS]
-        given, cache = _data_folder(root), user_cache_dir() / "data" / self.folders[0]
+        given, cache = data_folder(root), user_cache_dir() / "data" / self.folders[0]
         found = self._find(given, stems) if given else None
         if found is not None:
             images, labels = (read_idx(path) for path in found)
@@ -186,7 +153,9 @@ class MNISTMini(ImageDataset):
 
 
 _KINDS = ("images-idx3", "labels-idx1")
-DATASETS: dict[str, type[ImageDataset]] = {d.name: d for d in (MNISTMini, MNIST, FashionMNIST)}
+DATASETS: dict[str, type[ImageDataset]] = {
+    d.name: d for d in (MNISTMini, MNIST, FashionMNIST, CIFAR10JPEG)
+}
 
 
 def load_dataset(
@@ -195,6 +164,8 @@ def load_dataset(
     """The data set called ``name``: one of ``DATASETS``, else ValueError."""
     if name == MNISTMini.name:
         return MNISTMini(train)
+    if name == CIFAR10JPEG.name:
+        return CIFAR10JPEG(train, root)
     kind: Any = DATASETS.get(name)
     if kind is None:
         raise ValueError(f"unknown data set {name!r}: expected one of {', '.join(DATASETS)}")
@@ -202,37 +173,6 @@ def load_dataset(
     return found
 
 
-def _data_folder(root: PathLike | None) -> Path | None:
-    """The data folder that was asked for, which must then exist."""
-    asked = (
-        ("root", root),
-        ("TINYGRAD_CNN_DATA", os.environ.get("TINYGRAD_CNN_DATA")),
-        ("data in the config file", settings().get("data")),
-    )
-    for who, folder in asked:
-        if folder:
-            path = Path(folder).expanduser()
-            if not path.is_dir():
-                raise FileNotFoundError(f"{who}: expected a folder, received {os.fspath(path)!r}")
-            return path
-    return None
-
-
 def _one_of(folder: Path, stem: str) -> Path | None:
     names = (stem, f"{stem}.gz", f"{stem}.xz")
     return next((folder / name for name in names if (folder / name).is_file()), None)
-
-
-def _check(images: Array, labels: Array, classes: int, source: str) -> None:
-    if images.dtype != np.uint8 or images.ndim != 3:
-        received = f"{images.dtype} {images.shape}"
-        raise ValueError(f"{source}: expected uint8 images (N, H, W), received {received}")
-    if labels.shape != images.shape[:1]:
-        raise ValueError(
-            f"{source}: expected one label for each of {len(images)} images, "
-            f"received labels of shape {labels.shape}"
-        )
-    if labels.dtype.kind not in "iu" or (
-        labels.size and not 0 <= labels.min() <= labels.max() < classes
-    ):
-        raise ValueError(f"{source}: expected integer labels from 0 to {classes - 1}")

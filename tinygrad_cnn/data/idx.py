@@ -72,7 +72,7 @@ def write_idx(path: str | os.PathLike[str], array: Array) -> None:
     write_atomically(path, data)
 
 
-def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
+def write_atomically(path: str | os.PathLike[str], data: bytes | memoryview) -> None:
     """Put ``data`` at ``path`` so that no reader, ever, sees a part of it."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
