@@ -18,6 +18,7 @@ from .augment import (
 )
 from .cache import user_cache_dir
 from .cifar import CIFAR10JPEG
+from .class_subset import ClassSubset, class_subsets
 from .datasets import DATASETS, MNIST, FashionMNIST, MNISTMini, load_dataset
 from .enlarge import Enlarged
 from .idx import read_idx, write_idx
@@ -33,6 +34,7 @@ __all__ = [
     "CIFAR10JPEG",
     "DATASETS",
     "MNIST",
+    "ClassSubset",
     "Compose",
     "DataLoader",
     "Dataset",
@@ -56,6 +58,7 @@ __all__ = [
     "Transform",
     "affine_matrices",
     "affine_warp",
+    "class_subsets",
     "default_collate",
     "load_dataset",
     "multi_crop",
