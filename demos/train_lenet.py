@@ -69,7 +69,7 @@ def main(config: TrainConfig) -> float:
             run.end_epoch(test_accuracy=float((predict(model, test) == digits[1].labels).mean()))
 
     predicted = predict(model, test)
-    pictures(run, digits[1], predicted)
+    pictures(config.out, digits[1], predicted)
     return float((predicted == digits[1].labels).mean())
 
 

@@ -165,9 +165,9 @@ def test_several_models_resumed(steps: int, tmp_path: Path) -> None:
 def test_parts_without_a_state(tmp_path: Path) -> None:
     config = TrainConfig(out=str(tmp_path))
     loader = DataLoader(TensorDataset(np.zeros((2, 2))))
-    with pytest.raises(TypeError, match=r"Run: noise: expected something with state_dict\(\)"):
+    with pytest.raises(TypeError, match=r"noise: expected something with state_dict\(\)"):
         Run(config, loader=loader, noise=3)
-    with pytest.raises(TypeError, match="Run: step: .* under another name than step, sums"):
+    with pytest.raises(TypeError, match="step: .* under another name than step, steps_per_epoch"):
         Run(config, loader=loader, step=nn.Linear(1, 1))
 
 

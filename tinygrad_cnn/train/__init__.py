@@ -1,12 +1,35 @@
-"""Training runs: settings, progress, metrics, checkpoints; and a ready classifier training."""
+"""Training: a loop written by hand around a ``Run``, or the ``Trainer`` that has written it; both
+with callbacks, metrics, checkpoints and settings; and a ready classifier training."""
 
+from .callbacks import (
+    ActivationStatistics,
+    Callback,
+    Checkpoint,
+    CSVLog,
+    EarlyStopping,
+    GradientStatistics,
+    KeepBest,
+    MetricsLog,
+    Progress,
+    Schedule,
+    StopAfter,
+    TensorBoard,
+    TimeEstimate,
+    read_history,
+)
 from .classify import digit_loaders, pictures, predict, prepare, train
 from .config import RequestError, TrainConfig, load_config, one_of, setting
+from .freeze import freeze, unfreeze
+from .metrics import Accuracy, ConfusionMatrix, LossDistribution, Metric, TopK
 from .options import add_options, options, script
-from .progress import Progress
-from .run import Run
+from .run import Run, standard_callbacks
+from .trainer import Trainer, evaluating
 
 __all__ = [
-    "Progress", "RequestError", "Run", "TrainConfig", "add_options", "digit_loaders", "load_config",
-    "one_of", "options", "pictures", "predict", "prepare", "script", "setting", "train",
+    "Accuracy", "ActivationStatistics", "CSVLog", "Callback", "Checkpoint", "ConfusionMatrix",
+    "EarlyStopping", "GradientStatistics", "KeepBest", "LossDistribution", "Metric", "MetricsLog",
+    "Progress", "RequestError", "Run", "Schedule", "StopAfter", "TensorBoard", "TimeEstimate",
+    "TopK", "TrainConfig", "Trainer", "add_options", "digit_loaders", "evaluating", "freeze",
+    "load_config", "one_of", "options", "pictures", "predict", "prepare", "read_history", "script",
+    "setting", "standard_callbacks", "train", "unfreeze",
 ]  # fmt: skip

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from .. import models, random
-from ..autograd import inference_mode
 from ..backend import set_backend
 from ..data import Compose, DataLoader, ExpandDims, Normalize, Pad, ToFloat, load_dataset
 from ..nn import functional as F
-from ..ops import cat
 from ..optim import SGD
 from ..optim.lr_scheduler import CosineAnnealingLR
 from ..tensor import Tensor
 from ..threads import set_num_threads
 from ..viz import image_grid, learning_curves
+from .callbacks import read_history
 from .config import TrainConfig
-from .run import Run
+from .metrics import Accuracy
+from .run import standard_callbacks
+from .trainer import Trainer, outputs
 
 
 def prepare(config: TrainConfig) -> None:
@@ -42,13 +44,12 @@ def digit_loaders(config: TrainConfig) -> tuple[DataLoader, DataLoader]:
 
 def predict(model: Any, loader: DataLoader) -> Tensor:
     """The classes (N,) that ``model`` gives the images of ``loader``, in evaluation mode."""
-    model.eval()
-    with inference_mode():
-        return cat([model(x).argmax(1) for x, _ in loader])
+    return outputs(model, loader).argmax(1)
 
 
-def pictures(run: Run, dataset: Any, predicted: Any) -> None:
-    """Draw ``curves.png`` and ``misclassified.png`` in the run's folder, and say so."""
+def pictures(folder: str | Path, dataset: Any, predicted: Any) -> None:
+    """Draw ``curves.png`` and ``misclassified.png`` in the folder of a run, and say so."""
+    folder = Path(folder)
     wrong = (predicted != dataset.labels).nonzero()[0]
     titles = [
         f"{dataset.classes[predicted[i]]}, not {dataset.classes[dataset.labels[i]]}"
@@ -56,10 +57,10 @@ def pictures(run: Run, dataset: Any, predicted: Any) -> None:
     ]
     head = f"{len(wrong)} of {len(predicted)} test images are wrong"
     for path in (
-        learning_curves(run.history(), run.folder / "curves.png"),
-        image_grid(dataset.images[wrong[:30]], titles, run.folder / "misclassified.png", head),
+        learning_curves(read_history(folder / "metrics.jsonl"), folder / "curves.png"),
+        image_grid(dataset.images[wrong[:30]], titles, folder / "misclassified.png", head),
     ):
-        run.progress.say(f"wrote {path}")
+        print(f"wrote {path}")
 
 
 def train(config: TrainConfig) -> float:
@@ -76,21 +77,15 @@ def train(config: TrainConfig) -> float:
     optimizer = SGD(
         model.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay
     )
-    scheduler = CosineAnnealingLR(optimizer, config.epochs)
-    with Run(config, model=model, optimizer=optimizer, scheduler=scheduler, loader=loader) as run:
-        for _ in run.epochs():
-            model.train()
-            for x, y in run.batches():
-                logits = model(x)
-                loss = F.cross_entropy(logits, y)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                run.record(loss, logits, y)
-            scheduler.step()
-            run.end_epoch(
-                test_accuracy=float((predict(model, test).numpy() == digits.labels).mean())
-            )
+    trainer = Trainer(
+        model,
+        optimizer,
+        F.cross_entropy,
+        scheduler=CosineAnnealingLR(optimizer, config.epochs),
+        metrics=[Accuracy()],
+        callbacks=standard_callbacks(config),
+    )
+    trainer.fit(loader, epochs=config.epochs, validation={"test": test}, resume=config.resume)
     predicted = predict(model, test).numpy()
-    pictures(run, digits, predicted)
+    pictures(config.out, digits, predicted)
     return float((predicted == digits.labels).mean())
