@@ -56,7 +56,7 @@ THIRD_PARTY = {
     "tools": {"numpy"},
 }
 THIRD_PARTY_LATER = {
-    "tools": {"matplotlib", "rich", "safetensors", "tensorboardX", "onnx", "google"},
+    "tools": {"matplotlib", "rich", "safetensors", "PIL", "tensorboardX", "onnx", "google"},
     "cli": {"matplotlib", "rich"},
 }
 
