@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_cnn.backend import Array, DType
+from tinygrad_cnn.backend import Array, DType, Gradients
 from tinygrad_cnn.geometry import Shape, Window
 
 from .numba_kernels import (
@@ -75,6 +75,17 @@ class NumbaBackend(NumpyBackend):
     ) -> tuple[Array, Array]:
         made = dispatch.conv_relu_pool(x, w, bias, window, groups, pool)
         return super().conv_relu_pool(x, w, bias, window, groups, pool) if made is None else made
+
+    def conv_relu_pool_grad(
+        self, gy: Array, y: Array, winner: Array, x: Array, w: Array, window: Window, groups: int,
+        pool: Window, needs: Sequence[bool],
+    ) -> Gradients:  # fmt: skip
+        made: Gradients | None = dispatch.conv_relu_pool_grad(
+            gy, y, winner, x, w, window, groups, pool, needs
+        )
+        if made is not None:
+            return made
+        return super().conv_relu_pool_grad(gy, y, winner, x, w, window, groups, pool, needs)
 
     def set_conv_algorithm(self, name: str) -> None:
         dispatch.set_conv_algorithm(name)

@@ -28,6 +28,7 @@ from tinygrad_cnn.backends.numba_kernels import (  # noqa: E402
     conv_depthwise,
     conv_direct,
     conv_pool,
+    conv_pool_grad,
     conv_scatter,
     gemm,
     layout,
@@ -49,6 +50,7 @@ MODULES = (
     conv_depthwise,
     conv_direct,
     conv_pool,
+    conv_pool_grad,
     conv_scatter,
     gemm,
     layout,
@@ -261,6 +263,37 @@ def test_convolution_relu_pooling(seed: int) -> None:
     np.testing.assert_array_equal(got, np.where(best <= 0, 0, best))
     np.testing.assert_array_equal(got_winner, winner)
     assert got_winner.dtype == np.uint8
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_gradients_of_convolution_relu_pooling(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x_shape, w_shape, window, _ = sizes(rng)
+    w_shape = (w_shape[0], x_shape[1], *w_shape[2:])
+    x, w = array(rng, x_shape), array(rng, w_shape)
+    large = (x_shape[0], w_shape[0], *window.output(x_shape[2:]))
+    if min(large[2:]) < 2:
+        return
+    y, winner = conv_pool.conv_relu_pool(x, w, None, window, 1)
+    accepted = conv_pool_grad.accepts(x, w, y, winner, window)
+    assert accepted == (microkernel.panels(len(w)).number == 1)
+    if not accepted:
+        return
+    gy = array(rng, y.shape)
+    gy[0, 0, 0, 0] = 0
+    g = np.zeros(large)
+    for n, o, p, q in np.ndindex(y.shape):
+        k = int(winner[n, o, p, q])
+        g[n, o, 2 * p + k // 2, 2 * q + k % 2] = gy[n, o, p, q] if y[n, o, p, q] > 0 else 0
+    expected = input_grad(g, w, x_shape, window, 1), weight_grad(x, g, w_shape, window, 1)
+    for needs in ((True, True, True), (False, True, True), (True, False, False)):
+        gx, gw, gb = conv_pool_grad.conv_relu_pool_grad(gy, y, winner, x, w, window, needs)
+        assert [g is not None for g in (gx, gw, gb)] == list(needs)
+        if gx is not None:
+            check(gx, expected[0], w_shape[0] * window.taps())
+        if gw is not None:
+            check(gw, expected[1], g[:, 0].size)
+            check(gb, g.sum((0, 2, 3)), g[:, 0].size)
 
 
 @pytest.mark.parametrize("seed", range(24))

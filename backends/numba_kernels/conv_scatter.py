@@ -174,6 +174,15 @@ def scatter(
                     copy_floats(target + piece * x_w, source + piece * c * 4, w * c // pieces)
 
 
+def pack(plan: Plan, w: Any) -> Any:
+    """The weights as the matrix of the product: a row an output channel."""
+    cut, outputs = plan.panels, w.shape[0]
+    packed = empty((cut.columns * outputs,), np.float32)
+    pack_columns(cut.number, address(packed), address(w), w.strides[0], outputs,
+                 address(plan.columns), plan.columns.size, cut.columns, cut.nr)  # fmt: skip
+    return packed
+
+
 def conv_input_grad(
     gy: Any, w: Any, shape: Shape, window: Window, groups: int, into: Any = None
 ) -> Any:
@@ -181,10 +190,7 @@ def conv_input_grad(
     gy = to_channels_last(gy)
     gx = channels_last(shape) if into is None else into
     plan = make_plan(gy.shape, gy.strides, shape, gx.strides, w.strides, window)
-    cut, outputs = plan.panels, w.shape[0]
-    packed = empty((cut.columns * outputs,), np.float32)
-    pack_columns(cut.number, address(packed), address(w), w.strides[0], outputs,
-                 address(plan.columns), plan.columns.size, cut.columns, cut.nr)  # fmt: skip
+    packed = pack(plan, w)
     scratch = empty((plan.scratch_bytes * max_workers() // 4 + 16,), np.float32)
     scatter(shape[0], address(plan.table), address(gy), address(gx), address(packed),
             0 if into is None else ACCUMULATE, address(scratch), plan.scratch_bytes,

@@ -7,7 +7,7 @@ which one a shape gets, and the same choice is what runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -16,7 +16,16 @@ import numpy as np
 from tinygrad_cnn.geometry import Shape, Window
 
 from ..numpy_backend import NumpyBackend
-from . import conv_depthwise, conv_direct, conv_pool, conv_scatter, gemm, winograd, winograd_grad
+from . import (
+    conv_depthwise,
+    conv_direct,
+    conv_pool,
+    conv_pool_grad,
+    conv_scatter,
+    gemm,
+    winograd,
+    winograd_grad,
+)
 from .simd import WIDTH
 
 _reference = NumpyBackend()
@@ -182,6 +191,25 @@ def conv_relu_pool(x: Any, w: Any, bias: Any, window: Window, groups: int, pool:
     if _choose("conv", geometry).run is not conv_direct.conv or min(geometry.p, geometry.q) < 2:
         return None
     return conv_pool.conv_relu_pool(x, w, bias, window, groups)
+
+
+def conv_relu_pool_grad(
+    gy: Any, y: Any, winner: Any, x: Any, w: Any, window: Window, groups: int, pool: Window,
+    needs: Sequence[bool],
+) -> Any:  # fmt: skip
+    """The gradients of ``conv_relu_pool`` in one pass, or None where separate passes are better:
+    where Winograd or another special algorithm computes one of them."""
+    if x.ndim != 4 or groups != 1 or pool != conv_pool.POOL or not _fast(gy, y, x, w):
+        return None
+    geometry = _geometry(x.shape, w.shape[0], window.output(x.shape[2:]), window, groups)
+    runs = {op: _choose(op, geometry).run for op in ROUTES}
+    if runs["conv_weight_grad"] is not conv_direct.conv_weight_grad or (
+        needs[0] and runs["conv_input_grad"] is not conv_scatter.conv_input_grad
+    ):
+        return None
+    if not conv_pool_grad.accepts(x, w, y, winner, window):
+        return None
+    return conv_pool_grad.conv_relu_pool_grad(gy, y, winner, x, w, window, needs)
 
 
 def _conv_of_other_kind(x: Any, w: Any, bias: Any, window: Window, groups: int) -> Any:

@@ -1,0 +1,156 @@
+"""The gradients of convolution, ReLU and 2×2 max pooling in one pass.
+
+Composed, the backward pass writes the gradient of the large map (four cells for each one that
+arrives, three of them 0), and reads it back three times: for the weights, the bias and the input.
+Here a chunk of images spreads its gradient into scratch memory that stays in the cache, and all
+three are computed from there: 1.4 times as fast for LeNet's first layer, 1.2 times for its second.
+
+    g[2p + k//2, 2q + k%2, o] = gy[p, q, o] where k is the winner and y > 0, else 0
+    gb[o] = Σ gy,    gw = conv_weight_grad(x, g),    gx = conv_input_grad(g, w)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygrad_cnn.geometry import Window
+
+from . import conv_scatter
+from .conv_direct import weight_sum
+from .conv_plan import Source, weight_plan
+from .lanes import load_bytes, select_same, vget
+from .layout import channels_last, to_channels_last, zero_floats
+from .memory import empty
+from .microkernel import call, panels
+from .runtime import address, device, kernel, max_workers
+from .simd import BYTES, WIDTH, load, load_i64, select_gt, splat, store, unpack
+
+f4 = np.float32
+LARGEST = 256 * 1024  # bytes of the spread gradient of an image: half of a second-level cache
+
+
+@device
+def _spread(panel, pitch, height, width, gy, y, winners, p, q, channels, sums):
+    """One image: the gradient of the large map, and the bias gradient added to ``sums``.
+
+    Whole vectors are written from low addresses to high ones, so that what a vector spills over
+    the end of its pixel is overwritten by the next pixel.
+    """
+    zero = splat(f4(0))
+    for row in range(height):
+        line = panel + row * width * pitch
+        if row >= 2 * p:
+            zero_floats(line, width * pitch // 4)
+            continue
+        left, right = splat(f4(row % 2 * 2)), splat(f4(row % 2 * 2 + 1))
+        for column in range(q):
+            at = ((row // 2) * q + column) * channels
+            to = line + 2 * column * pitch
+            for c in range(0, channels, WIDTH):
+                lanes = min(WIDTH, channels - c)
+                g = vget(gy + 4 * (at + c), lanes)
+                g = select_gt(vget(y + 4 * (at + c), lanes), zero, g, zero)
+                winner = load_bytes(winners + at + c, lanes)
+                store(to + 4 * c, select_same(winner, left, g, zero))
+                store(to + pitch + 4 * c, select_same(winner, right, g, zero))
+                if row % 2 == 0:
+                    store(sums + 4 * c, load(sums + 4 * c) + g)
+        if width > 2 * q:
+            zero_floats(line + 2 * q * pitch, pitch // 4)
+
+
+@kernel
+def pooled_grads(
+    chunk, worker, plan, x, gy, y, winners, p, q, partials, sums, sums_step, with_weight, micro,
+    scatter_entry, scatter_plan, packed, gx, gx_step, scatter_wide, scatter_narrow, scratch,
+    scratch_bytes, panel_bytes, images_bytes,
+):  # fmt: skip
+    """All gradients of the images of one split; ``conv_direct.weight_sum`` adds up the splits."""
+    n, images, bands, band, s_n, s_h, s_w, s_c, h, w, channels, row, row_step = unpack(plan, 13)
+    rows, column, columns, pitch, height, width, g_n, g_o, g_p, g_q = unpack(plan + 8 * 13, 10)
+    c_group, outputs, padded, nr, per_group, panels, units, splits = unpack(plan + 8 * 23, 8)
+    shares, pixels, taps, n_taps, run, run_rows, tap_step, partial_bytes = unpack(plan + 8 * 31, 8)
+    (_, taps_together, mr, _, _, copier) = unpack(plan + 8 * 39, 6)
+    panel = scratch + worker * scratch_bytes
+    base = panel + panel_bytes
+    zero_floats(sums + chunk * sums_step, sums_step // 4)
+    unit_first = units * chunk // splits
+    for unit in range(unit_first, units * (chunk + 1) // splits):
+        first = unit * images
+        count = min(images, n - first)
+        for i in range(count):
+            at = (first + i) * p * q * outputs
+            _spread(panel + i * g_n, g_q, height, width, gy + 4 * at, y + 4 * at, winners + at, p,
+                    q, outputs, sums + chunk * sums_step)  # fmt: skip
+            if with_weight:
+                call(copier, base + i * rows * columns * pitch, pitch, rows, columns,
+                     x + (first + i) * s_n, s_h, s_w, s_c, h, w, channels, row, column)  # fmt: skip
+        if with_weight:
+            for t in range(0, n_taps, taps_together):
+                for r in range(0, run, mr):
+                    call(micro, base + load_i64(taps + 8 * t) + 4 * r, tap_step, pixels,
+                         count * height * width, panel, g_q,
+                         partials + chunk * partial_bytes + (t * run_rows + r) * padded * 4,
+                         4 * padded, unit > unit_first)  # fmt: skip
+        if gx:
+            for i in range(count):
+                call(scatter_entry, 0, 0, scatter_plan, panel + i * g_n, gx + (first + i) * gx_step,
+                     packed, 0, base + images_bytes, 0, scatter_wide, scatter_narrow)  # fmt: skip
+
+
+def accepts(x: Any, w: Any, y: Any, winner: Any, window: Window) -> bool:
+    """Whether y and winner lie channels last, the large map of an image fits into the cache and its
+    channels into one panel."""
+    _, o, p, q = y.shape
+    cut = panels(o)
+    height, width = window.output(x.shape[2:])
+    dense = y.strides == (p * q * o * 4, 4, q * o * 4, o * 4)
+    dense = dense and winner.strides == (p * q * o, 1, q * o, o)
+    return dense and cut.number == 1 and height * width * cut.columns * 4 <= LARGEST
+
+
+def conv_relu_pool_grad(
+    gy: Any, y: Any, winner: Any, x: Any, w: Any, window: Window, needs: Sequence[bool]
+) -> tuple[Any, Any, Any]:
+    """``Backend.conv_relu_pool_grad`` for what ``accepts``."""
+    (n, o, p, q), (height, width) = gy.shape, window.output(x.shape[2:])
+    cut = panels(o)
+    pixel = 4 * cut.columns
+    strides = (height * width * pixel, 4, width * pixel, pixel)
+    gy = to_channels_last(gy)
+    if gy.strides != y.strides:
+        dense = channels_last(gy.shape)
+        dense[...] = gy
+        gy = dense
+    gw = empty(w.shape, f4)
+    plan = weight_plan(
+        Source(x.shape, x.strides), Source((n, o, height, width), strides), w.shape, gw.strides,
+        window, 1, whole_images=True,
+    )  # fmt: skip
+    gx, columns, entry, scatter_bytes = None, empty((1,), f4), 0, 0
+    inner: Any = (0, 0, 0, 0, 0, 0)
+    if needs[0]:
+        gx = channels_last(x.shape)
+        spread = conv_scatter.make_plan(
+            (1, o, height, width), strides, (1, *x.shape[1:]), gx.strides, w.strides, window
+        )
+        columns, entry = conv_scatter.pack(spread, w), conv_scatter.scatter.load()
+        scatter_bytes = spread.scratch_bytes
+        inner = (address(spread.table), address(columns), address(gx), gx.strides[0], *spread.micro)
+    partials = empty((plan.partial_bytes * plan.splits // 4,), f4)
+    sums = empty((plan.splits, cut.columns + WIDTH), f4)
+    panel_bytes = -(-(plan.images * strides[0] + BYTES) // 64) * 64
+    scratch_bytes = panel_bytes + plan.image_bytes + scatter_bytes
+    scratch = empty((scratch_bytes * max_workers() // 4 + 16,), f4)
+    pooled_grads(plan.splits, address(plan.table), address(x), address(gy), address(y),
+                 address(winner), p, q, address(partials), address(sums), sums.strides[0],
+                 int(needs[1]), plan.micro[0], entry, *inner, address(scratch), scratch_bytes,
+                 panel_bytes, plan.image_bytes)  # fmt: skip
+    if needs[1]:
+        weight_sum(plan.sums, address(plan.table), address(partials), address(gw),
+                   address(plan.k_list), gw.strides[0], 0)  # fmt: skip
+    gb = sums[:, :o].sum(0) if needs[2] else None
+    return gx, gw if needs[1] else None, gb
