@@ -35,7 +35,7 @@ AUGMENTATION = ImageAugmentation(
 @dataclass(frozen=True)
 class Settings(TrainConfig):
     out: str = setting("runs/mnist_best", "folder for metrics, checkpoints and learning curves")
-    epochs: int = setting(9, "passes over the training images, for each member")
+    epochs: int = setting(7, "passes over the training images, for each member")
     batch_size: int = setting(100, "images a step")
     lr: float = setting(3e-3, "highest learning rate; it rises once and falls to 0")
     weight_decay: float = setting(0.0, "times the weights, added to their gradients")
