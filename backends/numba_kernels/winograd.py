@@ -1,10 +1,13 @@
-"""Winograd convolution for 3×3 kernels of stride 1: forward and input gradient.
+"""Winograd convolution: 3×3 kernels of stride 1, and the stages that ``winograd_strided`` shares.
 
 Three stages (``winograd_tiles`` has the mathematics):
 
-1. each input tile is transformed: V[f][tile][channel], f = 0 … (m+2)² − 1;
+1. each input tile is transformed: V[f][tile][channel], f = 0 … (r+3)² − 1;
 2. for each f, a matrix product over channels: M[f] = V[f] · U[f], U the transformed weights;
 3. each output tile is transformed back.
+
+The input may be cut into *phases*, every second pixel with a kernel of its own: their channels
+follow one another in V and U, so that the products add them up.
 
 Narrow layers run all three for a block of tiles at a time, in one kernel: V and M of a block stay
 in the second-level cache (``fused``). Wide layers have weights larger than that cache, which every
@@ -37,7 +40,7 @@ from .microkernel import (
 )
 from .runtime import address, device, kernel, max_workers
 from .simd import BYTES, WIDTH, load_f32, splat, store, store_f32, unpack
-from .winograd_tiles import F4
+from .winograd_tiles import F2, F3, M, Transforms
 
 # Rows of the micro-kernel for NV = 1, 2, 3: tiles of V are evenly spaced.
 MR = tuple(most // 4 * 4 for _, most in EVEN_ROWS)
@@ -49,19 +52,38 @@ WEIGHT_ROWS = 64  # of a chunk that transforms weights
 GROUP = 8  # tiles of a chunk that only transforms
 
 
+class Phase(NamedTuple):
+    """A part of the input with its kernel: where both begin (bytes), pixels, padding, taps."""
+
+    start: int
+    h: int
+    w: int
+    top: int
+    left: int
+    w_start: int
+    rows: int
+    columns: int
+
+
 class Problem(NamedTuple):
-    """One 3×3 stride-1 convolution: sizes, byte strides and the top left padding."""
+    """A stride-1 convolution: sizes and byte strides (x and y as (n, c, h, w))."""
 
     n: int
     c: int
-    h: int
-    w: int
     x_strides: Shape
-    pad: tuple[int, int]
+    phases: tuple[Phase, ...]
     o: int
     p: int
     q: int
     y_strides: Shape
+
+
+def problem_of(
+    nc: Shape, x_strides: Shape, phases: tuple[Phase, ...], opq: Shape, y_strides: Shape
+) -> Problem:
+    """The problem of x (n, c, …) and y (…, o, p, q)."""
+    (n, c), (o, p, q) = nc, opq
+    return Problem(n, c, x_strides, phases, o, p, q, y_strides)
 
 
 class Plan(NamedTuple):
@@ -84,15 +106,15 @@ def padded(channels: int) -> int:
 
 
 @lru_cache(maxsize=512)
-def make_plan(problem: Problem, m: int, gradient: bool = False) -> Plan:
-    """Blocking for one problem with m × m output tiles; ``gradient``: of the weights."""
-    n, c, h, w, (s_n, _, s_h, s_w), pad, o, p, q, (o_n, _, o_h, o_w) = problem
-    entries = (m + 2) ** 2
-    high, wide = -(-p // m), -(-q // m)
+def make_plan(problem: Problem, F: Transforms, gradient: bool = False) -> Plan:
+    """Blocking for one problem with the transforms ``F``; ``gradient``: of the weights."""
+    n, c, (s_n, _, s_h, s_w), phases, o, p, q, (o_n, _, o_h, o_w) = problem
+    high, wide = -(-p // M), -(-q // M)
     tiles = n * high * wide
     cp, op, cut = padded(c), padded(o), panels(padded(o))
-    tile_bytes = entries * 4 * (cp + op)
-    staged = entries * cp * op * 4 > (STAGED_SUMS if gradient else STAGED_WEIGHTS)
+    k, kp = (c, cp) if len(phases) == 1 else (len(phases) * cp,) * 2
+    tile_bytes = F.entries * 4 * (kp + op)
+    staged = F.entries * kp * op * 4 > (STAGED_SUMS if gradient else STAGED_WEIGHTS)
     if staged:
         block = min(tiles, max(64, STAGED_BYTES // tile_bytes))
     else:
@@ -100,23 +122,25 @@ def make_plan(problem: Problem, m: int, gradient: bool = False) -> Plan:
         block = min(tiles, 64, max(least, FUSED_BYTES // tile_bytes // 8 * 8))
     # One more cache line from entry to entry: a power of two would put all of them into one cache
     # set.
-    v_step, m_step = ((block + max(MR)) * 4 * width + 64 for width in (cp, op))
-    u_step = c * op * 4 + 64
-    a_rows = np.arange(block + max(MR), dtype=np.int64) * 4 * cp
+    v_step, m_step = ((block + max(MR)) * 4 * width + 64 for width in (kp, op))
+    u_step = k * op * 4 + 64
+    parts = np.array(phases, np.int64)
+    a_rows = np.arange(block + max(MR), dtype=np.int64) * 4 * kp
     c_rows = np.arange(block + max(MR), dtype=np.int64) * 4 * op
     taps = np.zeros(1, np.int64)
-    table = (tiles, high, wide, h, w, s_n, s_h, s_w, c, cp, *pad, p, q, o, op, o_n, o_h, o_w, block,
-             v_step, m_step, cut.nr, MR[cut.wide - 1], MR[cut.narrow - 1], u_step,
-             address(a_rows), address(c_rows), address(taps), copy_window.load())  # fmt: skip
+    table = (tiles, high, wide, len(phases), address(parts), s_n, s_h, s_w, c, cp, k, kp, p, q, o,
+             op, o_n, o_h, o_w, block, v_step, m_step, cut.nr, MR[cut.wide - 1],
+             MR[cut.narrow - 1], u_step, address(a_rows), address(c_rows), address(taps),
+             copy_window.load())  # fmt: skip
     return Plan(np.array(table, np.int64), tiles, block, staged, v_step, m_step, u_step, cut,
-                [a_rows, c_rows, taps])  # fmt: skip
+                [parts, a_rows, c_rows, taps])  # fmt: skip
 
 
 @device
 def products(plan, first, count, v, mm, u, wide, narrow):
     """M[f] = V[f] · U[f] for one f, on the ``count`` tiles from ``first`` on (rounded up to whole
     MR)."""
-    c, cp = unpack(plan + 8 * 8, 2)
+    (k,) = unpack(plan + 8 * 10, 1)
     (op,) = unpack(plan + 8 * 15, 1)
     nr, mr_wide, mr_narrow, u_step, a_rows, c_rows, taps = unpack(plan + 8 * 22, 7)
     for o in range(0, op, nr):
@@ -124,31 +148,33 @@ def products(plan, first, count, v, mm, u, wide, narrow):
         mr = mr_wide if width == nr else mr_narrow
         entry = wide if width == nr else narrow
         for t in range(first, first + count, mr):
-            call(entry, v, a_rows + 8 * t, taps, 1, c, u + o * c * 4, mm + 4 * o, c_rows + 8 * t,
+            call(entry, v, a_rows + 8 * t, taps, 1, k, u + o * k * 4, mm + 4 * o, c_rows + 8 * t,
                  WIDTH, 0, 0)  # fmt: skip
 
 
 def _kernels(F):
-    """The kernels for one tile size."""
-    m, size = F.m, F.m + 2
-    entries = size * size
+    """The kernels for one size of the taps."""
+    r, size, entries = F.r, F.size, F.entries
     input_tile, output_tile, weight_tile = F.input, F.output, F.weight
     work_bytes = entries * BYTES
 
     @device
     def read_tile(plan, index, x, work, local, target, step):
-        """Transform input tile ``index``; at the border by way of a copy padded with zeros."""
-        tiles, high, wide, h, w, s_n, s_h, s_w, c, cp, pad_r, pad_c = unpack(plan, 12)
+        """Transform input tile ``index``, phase after phase; at the border by way of a copy padded
+        with zeros."""
+        tiles, high, wide, phases, parts, s_n, s_h, s_w, c, cp = unpack(plan, 10)
         image, place = index // (high * wide), index % (high * wide)
-        row, column = place // wide * m - pad_r, place % wide * m - pad_c
-        source = x + image * s_n
-        inside = row >= 0 and column >= 0 and row + size <= h and column + size <= w
-        if inside and c == cp:
-            input_tile(source + row * s_h + column * s_w, s_h, s_w, cp, work, target, step)
-        else:
-            (copier,) = unpack(plan + 8 * 29, 1)
-            call(copier, local, 4 * cp, size, size, source, s_h, s_w, 4, h, w, c, row, column)
-            input_tile(local, size * 4 * cp, 4 * cp, cp, work, target, step)
+        for phase in range(phases):
+            start, h, w, top, left = unpack(parts + 64 * phase, 5)
+            row, column = place // wide * M - top, place % wide * M - left
+            source, to = x + start + image * s_n, target + 4 * phase * cp
+            inside = row >= 0 and column >= 0 and row + size <= h and column + size <= w
+            if inside and c == cp:
+                input_tile(source + row * s_h + column * s_w, s_h, s_w, cp, work, to, step)
+            else:
+                (copier,) = unpack(plan + 8 * 29, 1)
+                call(copier, local, 4 * cp, size, size, source, s_h, s_w, 4, h, w, c, row, column)
+                input_tile(local, size * 4 * cp, 4 * cp, cp, work, to, step)
 
     @device
     def write_tile(plan, index, source, work, local, y, bias, mode):
@@ -156,27 +182,27 @@ def _kernels(F):
         tiles, high, wide = unpack(plan, 3)
         p, q, o, op, o_n, o_h, o_w, block, v_step, m_step = unpack(plan + 8 * 12, 10)
         image, place = index // (high * wide), index % (high * wide)
-        row, column = place // wide * m, place % wide * m
-        rows, columns = min(m, p - row), min(m, q - column)
+        row, column = place // wide * M, place % wide * M
+        rows, columns = min(M, p - row), min(M, q - column)
         target = y + image * o_n + row * o_h + column * o_w
         old, relu = mode & ACCUMULATE, mode & RELU
-        if rows == m and columns == m and o == op:
+        if rows == M and columns == M and o == op:
             output_tile(source, m_step, op, work, target, o_h, o_w, old, bias, relu)
             return
         if old:
-            for r in range(rows):
-                for s in range(columns):
-                    copy_floats(local + (r * m + s) * 4 * op, target + r * o_h + s * o_w, o)
-        output_tile(source, m_step, op, work, local, 4 * m * op, 4 * op, old, bias, relu)
-        for r in range(rows):
-            for s in range(columns):
-                copy_floats(target + r * o_h + s * o_w, local + (r * m + s) * 4 * op, o)
+            for i in range(rows):
+                for j in range(columns):
+                    copy_floats(local + (i * M + j) * 4 * op, target + i * o_h + j * o_w, o)
+        output_tile(source, m_step, op, work, local, 4 * M * op, 4 * op, old, bias, relu)
+        for i in range(rows):
+            for j in range(columns):
+                copy_floats(target + i * o_h + j * o_w, local + (i * M + j) * 4 * op, o)
 
-    @kernel(name=f"winograd{m}_fused")
+    @kernel(name=f"winograd{r}_fused")
     def fused(chunk, worker, plan, x, y, u, bias, mode, scratch, scratch_bytes, wide, narrow):
         """All three stages for one block of tiles."""
         (tiles,) = unpack(plan, 1)
-        (cp,) = unpack(plan + 8 * 9, 1)
+        cp, k, kp = unpack(plan + 8 * 9, 3)
         (op,) = unpack(plan + 8 * 15, 1)
         block, v_step, m_step = unpack(plan + 8 * 19, 3)
         (u_step,) = unpack(plan + 8 * 25, 1)
@@ -187,22 +213,22 @@ def _kernels(F):
         first = chunk * block
         count = min(block, tiles - first)
         for t in range(count):
-            read_tile(plan, first + t, x, work, local, v + 4 * t * cp, v_step)
+            read_tile(plan, first + t, x, work, local, v + 4 * t * kp, v_step)
         for f in range(entries):
             products(plan, 0, count, v + f * v_step, mm + f * m_step, u + f * u_step, wide, narrow)
         for t in range(count):
             write_tile(plan, first + t, mm + 4 * t * op, work, local, y, bias, mode)
 
-    @kernel(name=f"winograd{m}_inputs")
+    @kernel(name=f"winograd{r}_inputs")
     def inputs(chunk, worker, plan, first, count, x, v, scratch, scratch_bytes):
         """Stage 1 for ``GROUP`` tiles a chunk."""
-        (cp,) = unpack(plan + 8 * 9, 1)
+        (kp,) = unpack(plan + 8 * 11, 1)
         block, v_step = unpack(plan + 8 * 19, 2)
         work = scratch + worker * scratch_bytes
         for t in range(chunk * GROUP, min(count, chunk * GROUP + GROUP)):
-            read_tile(plan, first + t, x, work, work + work_bytes, v + 4 * t * cp, v_step)
+            read_tile(plan, first + t, x, work, work + work_bytes, v + 4 * t * kp, v_step)
 
-    @kernel(name=f"winograd{m}_outputs")
+    @kernel(name=f"winograd{r}_outputs")
     def outputs(chunk, worker, plan, first, count, mm, y, bias, mode, scratch, scratch_bytes):
         """Stage 3 for ``GROUP`` tiles a chunk."""
         (op,) = unpack(plan + 8 * 15, 1)
@@ -212,42 +238,49 @@ def _kernels(F):
 
     @device
     def transform_columns(
-        w, s_k, s_n, s_i, s_j, first, last, n, lanes, target, k_step, u_step, work
+        w, s_k, s_n, s_i, s_j, rows, columns, first, last, n, lanes, target, k_step, u_step, work
     ):
         """WIDTH columns of U, of which ``lanes`` exist, for the rows from ``first`` to ``last``:
         gathered, then transformed. target[f][k − first][column]."""
         taps = work + work_bytes
-        for at in range(0, 9 * BYTES, BYTES):
+        for at in range(0, r * r * BYTES, BYTES):
             store(taps + at, splat(np.float32(0)))
         for k in range(first, last):
             for lane in range(lanes):
                 source = w + k * s_k + (n + lane) * s_n
-                for i in range(3):
-                    for j in range(3):
+                for i in range(rows):
+                    for j in range(columns):
                         value = load_f32(source + i * s_i + j * s_j)
-                        store_f32(taps + (3 * i + j) * BYTES + 4 * lane, value)
+                        store_f32(taps + (r * i + j) * BYTES + 4 * lane, value)
             weight_tile(taps, work, target + (k - first) * k_step, u_step)
 
-    @kernel(name=f"winograd{m}_weights")
+    @kernel(name=f"winograd{r}_weights")
     def weights(chunk, worker, plan, w, s_k, s_n, s_i, s_j, u, scratch, scratch_bytes):
-        """U[f][panel][k][column] for WEIGHT_ROWS of k and WIDTH columns a chunk.
+        """U[f][panel][k][column] for WEIGHT_ROWS of k of one phase and WIDTH columns a chunk.
 
-        Neighbouring k of one panel are neighbours in memory: the (m+2)² streams are written in
+        Neighbouring k of one panel are neighbours in memory: the (r+3)² streams are written in
         order.
         """
-        (c,) = unpack(plan + 8 * 8, 1)
+        (parts,) = unpack(plan + 8 * 4, 1)
+        c, cp, k_count = unpack(plan + 8 * 8, 3)
         o, op = unpack(plan + 8 * 14, 2)
         (nr,) = unpack(plan + 8 * 22, 1)
         (u_step,) = unpack(plan + 8 * 25, 1)
-        n, first = chunk % (op // WIDTH) * WIDTH, chunk // (op // WIDTH) * WEIGHT_ROWS
+        n, block = chunk % (op // WIDTH) * WIDTH, chunk // (op // WIDTH)
+        blocks = -(-c // WEIGHT_ROWS)
+        phase, first = block // blocks, block % blocks * WEIGHT_ROWS
+        w_start, rows, columns = unpack(parts + 64 * phase + 40, 3)
         panel = n // nr * nr
-        width = min(nr, op - panel)
-        to = u + (panel * c + n - panel + first * width) * 4
-        transform_columns(w, s_k, s_n, s_i, s_j, first, min(first + WEIGHT_ROWS, c), n,
-                          min(WIDTH, o - n), to, 4 * width, u_step,
-                          scratch + worker * scratch_bytes)  # fmt: skip
+        width, last = min(nr, op - panel), min(first + WEIGHT_ROWS, c)
+        to = u + (panel * k_count + n - panel + (phase * cp + first) * width) * 4
+        work = scratch + worker * scratch_bytes
+        transform_columns(w + w_start, s_k, s_n, s_i, s_j, rows, columns, first, last, n,
+                          min(WIDTH, o - n), to, 4 * width, u_step, work)  # fmt: skip
+        if last == c and k_count > c:  # the channels that only pad the phase
+            transform_columns(w, 0, 0, 0, 0, rows, columns, c, cp, n, 0,
+                              to + (c - first) * 4 * width, 4 * width, u_step, work)  # fmt: skip
 
-    @kernel(name=f"winograd{m}_panel_products")
+    @kernel(name=f"winograd{r}_panel_products")
     def panel_products(
         chunk,
         worker,
@@ -270,27 +303,33 @@ def _kernels(F):
         WEIGHT_ROWS input channels at a time, so that the transformed weights never leave the cache:
         for 512 channels all of them together would be 38 MB.
         """
-        (c,) = unpack(plan + 8 * 8, 1)
+        phases, parts = unpack(plan + 8 * 3, 2)
+        c, cp = unpack(plan + 8 * 8, 2)
         o, op = unpack(plan + 8 * 14, 2)
         v_step, m_step, nr, mr_wide, mr_narrow, u_step, a_rows, c_rows, taps = unpack(
             plan + 8 * 20, 9
         )
         work = scratch + worker * scratch_bytes
-        u = work + work_bytes + 9 * BYTES
+        u = work + work_bytes + r * r * BYTES
         first = chunk * nr
         width = min(nr, op - first)
         mr, entry = (mr_wide, wide) if width == nr else (mr_narrow, narrow)
         step = WEIGHT_ROWS * width * 4 + 64
-        for k in range(0, c, WEIGHT_ROWS):
-            rows = min(WEIGHT_ROWS, c - k)
+        blocks = -(-c // WEIGHT_ROWS)
+        for block in range(phases * blocks):
+            phase, k = block // blocks, block % blocks * WEIGHT_ROWS
+            w_start, rows, columns = unpack(parts + 64 * phase + 40, 3)
+            last = min(k + WEIGHT_ROWS, c)
             for n in range(0, width, WIDTH):
-                transform_columns(w, s_k, s_n, s_i, s_j, k, k + rows, first + n, min(WIDTH,
-                                  o - first - n), u + 4 * n, 4 * width, step, work)  # fmt: skip
+                transform_columns(w + w_start, s_k, s_n, s_i, s_j, rows, columns, k, last,
+                                  first + n, min(WIDTH, o - first - n), u + 4 * n, 4 * width, step,
+                                  work)  # fmt: skip
+            start = v + 4 * (phase * cp + k)
             for f in range(entries):
                 for t in range(0, count, mr):
-                    call(entry, v + f * v_step + 4 * k, a_rows + 8 * t, taps, 1, rows, u + f * step,
-                         mm + f * m_step + 4 * first, c_rows + 8 * t, WIDTH, ACCUMULATE if k else 0,
-                         0)  # fmt: skip
+                    call(entry, start + f * v_step, a_rows + 8 * t, taps, 1, last - k,
+                         u + f * step, mm + f * m_step + 4 * first, c_rows + 8 * t, WIDTH,
+                         ACCUMULATE if block else 0, 0)  # fmt: skip
 
     return SimpleNamespace(
         fused=fused,
@@ -302,7 +341,7 @@ def _kernels(F):
     )
 
 
-KERNELS = {4: _kernels(F4)}
+KERNELS = {F.r: _kernels(F) for F in (F3, F2)}
 
 
 def _scratch(per_worker: int) -> Any:
@@ -310,66 +349,69 @@ def _scratch(per_worker: int) -> Any:
 
 
 class Weights(NamedTuple):
-    """A 3×3 kernel as a matrix: address of tap (0, 0) and byte strides of (k, n, i, j)."""
+    """Kernels as a matrix: address of tap (0, 0) and byte strides of (k, n, i, j)."""
 
     start: int
     strides: Shape
 
 
-def transform_weights(plan: Plan, w: Weights, problem: Problem, m: int) -> Any:
+def transform_weights(plan: Plan, w: Weights, problem: Problem, F: Transforms) -> Any:
     """U of all weights."""
-    u = empty(((m + 2) ** 2 * plan.u_step // 4,), np.float32)
-    per_worker = ((m + 2) ** 2 + 9) * BYTES
+    u = empty((F.entries * plan.u_step // 4,), np.float32)
+    per_worker = (F.entries + F.r**2) * BYTES
     scratch = _scratch(per_worker)
-    chunks = -(-problem.c // WEIGHT_ROWS) * (padded(problem.o) // WIDTH)
-    KERNELS[m].weights(chunks, address(plan.table), w.start, *w.strides, address(u),
-                       address(scratch), per_worker)  # fmt: skip
+    blocks = len(problem.phases) * -(-problem.c // WEIGHT_ROWS)
+    KERNELS[F.r].weights(blocks * (padded(problem.o) // WIDTH), address(plan.table), w.start,
+                         *w.strides, address(u), address(scratch), per_worker)  # fmt: skip
     return u
 
 
-def _run(
-    plan: Plan, problem: Problem, x: Any, y: Any, w: Weights, bias: Any, mode: int, m: int
+def convolve(
+    problem: Problem, F: Transforms, x: int, y: int, w: Weights, bias: Any, mode: int
 ) -> None:
+    """Run a problem on the arrays at the addresses x and y."""
+    plan = make_plan(problem, F)
+    bias = _padded_bias(bias, padded(problem.o))
     if plan.staged:
-        return _run_staged(plan, problem, x, y, w, bias, mode, m)
-    entries = (m + 2) ** 2
-    u = transform_weights(plan, w, problem, m)
-    per_worker = _local_bytes(problem, m) + entries * (plan.v_step + plan.m_step)
+        return _run_staged(plan, problem, x, y, w, bias, mode, F)
+    u = transform_weights(plan, w, problem, F)
+    per_worker = _local_bytes(problem, F) + F.entries * (plan.v_step + plan.m_step)
     scratch = _scratch(per_worker)
-    KERNELS[m].fused(
-        -(-plan.tiles // plan.block), address(plan.table), address(x), address(y), address(u),
+    KERNELS[F.r].fused(
+        -(-plan.tiles // plan.block), address(plan.table), x, y, address(u),
         0 if bias is None else address(bias), mode, address(scratch), per_worker, *_micro(plan),
     )  # fmt: skip
     return None
 
 
 def _run_staged(
-    plan: Plan, problem: Problem, x: Any, y: Any, w: Weights, bias: Any, mode: int, m: int
+    plan: Plan, problem: Problem, x: int, y: int, w: Weights, bias: Any, mode: int, F: Transforms
 ) -> None:
-    run, entries, table = KERNELS[m], (m + 2) ** 2, address(plan.table)
-    local = _local_bytes(problem, m)
-    panel_bytes = (entries + 9) * BYTES + entries * (WEIGHT_ROWS * plan.panels.nr * 4 + 64)
+    run, entries, table = KERNELS[F.r], F.entries, address(plan.table)
+    local = _local_bytes(problem, F)
+    panel_bytes = (entries + F.r**2) * BYTES + entries * (WEIGHT_ROWS * plan.panels.nr * 4 + 64)
     scratch = _scratch(max(local, panel_bytes))
     v, mm = (empty((entries * step // 4,), np.float32) for step in (plan.v_step, plan.m_step))
     for first in range(0, plan.tiles, plan.block):
         count = min(plan.block, plan.tiles - first)
         groups = -(-count // GROUP)
-        run.inputs(groups, table, first, count, address(x), address(v), address(scratch), local)
+        run.inputs(groups, table, first, count, x, address(v), address(scratch), local)
         run.panel_products(plan.panels.number, table, count, address(v), address(mm), w.start,
                            *w.strides, address(scratch), panel_bytes, *_micro(plan))  # fmt: skip
-        run.outputs(groups, table, first, count, address(mm), address(y),
+        run.outputs(groups, table, first, count, address(mm), y,
                     0 if bias is None else address(bias), mode, address(scratch),
                     local)  # fmt: skip
 
 
-def _local_bytes(problem: Problem, m: int) -> int:
+def _local_bytes(problem: Problem, F: Transforms) -> int:
     """Scratch memory for the transform of one tile: its temporaries and a padded copy."""
-    return (m + 2) ** 2 * (BYTES + 4 * max(padded(problem.c), padded(problem.o)))
+    width: int = F.entries * (BYTES + 4 * max(padded(problem.c), padded(problem.o)))
+    return width
 
 
 def _micro(plan: Plan) -> tuple[int, int]:
     """Addresses of the micro-kernels."""
-    step = int(plan.table[9]) * 4  # from tile to tile of V
+    step = int(plan.table[11]) * 4  # from tile to tile of V
     wide, narrow = plan.panels.wide, plan.panels.narrow
     return (
         even_rows_kernel(MR[wide - 1], wide, WIDTH, step).load(),
@@ -386,15 +428,14 @@ def _padded_bias(bias: Any, op: int) -> Any:
     return out
 
 
+def whole(x: Any, top: int, left: int) -> tuple[Phase, ...]:
+    """The one phase of a 3×3 kernel of stride 1."""
+    h, w = x.shape[2:]
+    return (Phase(0, h, w, top, left, 0, 3, 3),)
+
+
 def conv(
-    x: Any,
-    w: Any,
-    bias: Any,
-    window: Window,
-    groups: int,
-    relu: bool = False,
-    into: Any = None,
-    m: int = 4,
+    x: Any, w: Any, bias: Any, window: Window, groups: int, relu: bool = False, into: Any = None
 ) -> Any:
     """As ``conv_direct.conv``, for a 3×3 kernel of stride 1 without groups."""
     x = to_channels_last(x)
@@ -403,27 +444,24 @@ def conv(
         if into is None
         else into
     )
-    (n, c, h, width), (o, p, q) = x.shape, y.shape[1:]
-    pad = (window.padding[0][0], window.padding[1][0])
-    problem = Problem(n, c, h, width, x.strides, pad, o, p, q, y.strides)
-    plan = make_plan(problem, m)
+    phases = whole(x, window.padding[0][0], window.padding[1][0])
+    problem = problem_of(x.shape[:2], x.strides, phases, y.shape[1:], y.strides)
     strides = (w.strides[1], w.strides[0], *w.strides[2:])
     mode = (RELU if relu else 0) | (ACCUMULATE if into is not None else 0)
-    _run(plan, problem, x, y, Weights(address(w), strides), _padded_bias(bias, padded(o)), mode, m)
+    convolve(problem, F3, address(x), address(y), Weights(address(w), strides), bias, mode)
     return y
 
 
 def conv_input_grad(
-    gy: Any, w: Any, shape: Shape, window: Window, groups: int, into: Any = None, m: int = 4
+    gy: Any, w: Any, shape: Shape, window: Window, groups: int, into: Any = None
 ) -> Any:
     """As ``conv_direct.conv_input_grad``, for a 3×3 kernel of stride 1 without groups."""
     gy = to_channels_last(gy)
     gx = channels_last(shape) if into is None else into
-    (n, o, p, q), (c, h, width) = gy.shape, shape[1:]
-    pad = (2 - window.padding[0][0], 2 - window.padding[1][0])
-    problem = Problem(n, o, p, q, gy.strides, pad, c, h, width, gx.strides)
-    plan = make_plan(problem, m)
+    phases = whole(gy, 2 - window.padding[0][0], 2 - window.padding[1][0])
+    problem = problem_of(gy.shape[:2], gy.strides, phases, shape[1:], gx.strides)
     s_o, s_c, s_i, s_j = w.strides
     turned = Weights(address(w) + 2 * (s_i + s_j), (s_o, s_c, -s_i, -s_j))
-    _run(plan, problem, gy, gx, turned, None, ACCUMULATE if into is not None else 0, m)
+    mode = ACCUMULATE if into is not None else 0
+    convolve(problem, F3, address(gy), address(gx), turned, None, mode)
     return gx

@@ -1,4 +1,4 @@
-"""Winograd weight gradient for 3×3 kernels of stride 1.
+"""Winograd weight gradient: 3×3 kernels of stride 1, and what ``winograd_strided`` shares.
 
 The adjoint in the weights of y = Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A is
 
@@ -24,8 +24,8 @@ from .memory import empty
 from .microkernel import call, columns_kernel
 from .runtime import address, device, kernel, max_workers
 from .simd import BYTES, WIDTH, load, load_f32, store, store_f32, unpack
-from .winograd import GROUP, KERNELS, Plan, Problem, make_plan, padded
-from .winograd_tiles import F4
+from .winograd import GROUP, KERNELS, Plan, Problem, make_plan, padded, problem_of, whole
+from .winograd_tiles import F2, F3, M, Transforms
 
 SPLITS = 8
 SPLIT_BYTES = 16 << 20  # of the sums of all splits
@@ -40,7 +40,6 @@ MR_ONE, MR_MORE = {16: (16, 8), 8: (8, 4), 4: (4, 4)}[WIDTH]
 def entry_sums(plan, count, v, d, sums, k_list, first, wide, narrow, accumulate):
     """S[c][o] (+)= Σ_tiles V[tile][c] · D[tile][o] for one entry and the channels c from
     ``first``."""
-    c, cp = unpack(plan + 8 * 8, 2)
     (op,) = unpack(plan + 8 * 15, 1)
     (nr,) = unpack(plan + 8 * 22, 1)
     for o in range(0, op, nr):
@@ -54,22 +53,21 @@ def entry_sums(plan, count, v, d, sums, k_list, first, wide, narrow, accumulate)
 @kernel
 def winograd_sums(chunk, worker, plan, count, v, d, sums, s_step, parts, wide, narrow, accumulate):
     """Entry f and a part of the channels a chunk."""
-    cp = unpack(plan + 8 * 9, 1)[0]
+    kp = unpack(plan + 8 * 11, 1)[0]
     v_step, d_step = unpack(plan + 8 * 20, 2)
     (k_list,) = unpack(plan + 8 * 26, 1)
     f, part = chunk // parts, chunk % parts
-    groups = cp // MR_ONE
+    groups = kp // MR_ONE
     first = (groups * part // parts * MR_ONE, groups * (part + 1) // parts * MR_ONE)
     entry_sums(plan, count, v + f * v_step, d + f * d_step, sums + f * s_step, k_list, first, wide,
                narrow, accumulate)  # fmt: skip
 
 
 def _kernels(F):
-    """The kernels for one tile size."""
-    m, size = F.m, F.m + 2
-    entries = size * size
+    """The kernels for one size of the taps."""
+    r, entries = F.r, F.entries
     gradient_tile, weight_back = F.gradient, F.weight_back
-    read_tile = KERNELS[m].read_tile
+    read_tile = KERNELS[r].read_tile
     work_bytes = entries * BYTES
 
     @device
@@ -78,22 +76,22 @@ def _kernels(F):
         tiles, high, wide = unpack(plan, 3)
         p, q, o, op, o_n, o_h, o_w = unpack(plan + 8 * 12, 7)
         image, place = index // (high * wide), index % (high * wide)
-        row, column = place // wide * m, place % wide * m
+        row, column = place // wide * M, place % wide * M
         source = gy + image * o_n
-        if row + m <= p and column + m <= q and o == op:
+        if row + M <= p and column + M <= q and o == op:
             gradient_tile(source + row * o_h + column * o_w, o_h, o_w, op, work, target, step)
         else:
             (copier,) = unpack(plan + 8 * 29, 1)
-            call(copier, local, 4 * op, m, m, source, o_h, o_w, 4, p, q, o, row, column)
-            gradient_tile(local, m * 4 * op, 4 * op, op, work, target, step)
+            call(copier, local, 4 * op, M, M, source, o_h, o_w, 4, p, q, o, row, column)
+            gradient_tile(local, M * 4 * op, 4 * op, op, work, target, step)
 
-    @kernel(name=f"winograd{m}_split_sums")
+    @kernel(name=f"winograd{r}_split_sums")
     def split_sums(
         chunk, worker, plan, x, gy, sums, s_step, splits, scratch, scratch_bytes, wide, narrow
     ):
         """The sums over the tiles of one split."""
         (tiles,) = unpack(plan, 1)
-        (cp,) = unpack(plan + 8 * 9, 1)
+        cp, k, kp = unpack(plan + 8 * 9, 3)
         (op,) = unpack(plan + 8 * 15, 1)
         block, v_step, d_step = unpack(plan + 8 * 19, 3)
         (k_list,) = unpack(plan + 8 * 26, 1)
@@ -106,13 +104,13 @@ def _kernels(F):
         for first in range(begin, end, block):
             count = min(block, end - first)
             for t in range(count):
-                read_tile(plan, first + t, x, work, local, v + 4 * t * cp, v_step)
+                read_tile(plan, first + t, x, work, local, v + 4 * t * kp, v_step)
                 read_gradient(plan, first + t, gy, work, local, d + 4 * t * op, d_step)
             for f in range(entries):
                 entry_sums(plan, count, v + f * v_step, d + f * d_step, out + f * s_step, k_list,
-                           (0, cp), wide, narrow, first > begin)  # fmt: skip
+                           (0, kp), wide, narrow, first > begin)  # fmt: skip
 
-    @kernel(name=f"winograd{m}_gradients")
+    @kernel(name=f"winograd{r}_gradients")
     def gradients(chunk, worker, plan, first, count, gy, d, scratch, scratch_bytes):
         """The transformed gradients of ``GROUP`` tiles a chunk."""
         (op,) = unpack(plan + 8 * 15, 1)
@@ -122,7 +120,9 @@ def _kernels(F):
             read_gradient(plan, first + t, gy, work, work + work_bytes, d + 4 * t * op, d_step)
 
     @device
-    def transform_back(sums, step, splits, split_step, gw, s_i, s_j, s_o, lanes, total):
+    def transform_back(
+        sums, step, splits, split_step, gw, s_i, s_j, s_o, rows, columns, lanes, total
+    ):
         """gw[o, :, :] = Gᵀ(Σ_splits S)G for one input and WIDTH output channels, of which
         ``lanes`` exist."""
         work, taps = total + entries * BYTES, total + 2 * entries * BYTES
@@ -133,26 +133,31 @@ def _kernels(F):
             store(total + f * BYTES, value)
         weight_back(total, BYTES, work, taps)
         for lane in range(lanes):
-            for i in range(3):
-                for j in range(3):
-                    value_ij = load_f32(taps + (3 * i + j) * BYTES + 4 * lane)
+            for i in range(rows):
+                for j in range(columns):
+                    value_ij = load_f32(taps + (r * i + j) * BYTES + 4 * lane)
                     store_f32(gw + lane * s_o + i * s_i + j * s_j, value_ij)
 
-    @kernel(name=f"winograd{m}_back")
+    @kernel(name=f"winograd{r}_back")
     def back(
         chunk, worker, plan, sums, s_step, splits, gw, s_o, s_c, s_i, s_j, scratch, scratch_bytes
     ):
-        """gw from the sums of all splits, for ``SUM_ROWS`` input and WIDTH output channels a
-        chunk."""
-        (c,) = unpack(plan + 8 * 8, 1)
+        """gw from the sums of all splits, for ``SUM_ROWS`` input channels of one phase and WIDTH
+        output channels a chunk."""
+        (parts,) = unpack(plan + 8 * 4, 1)
+        c, cp = unpack(plan + 8 * 8, 2)
         o, op = unpack(plan + 8 * 14, 2)
-        n, first = chunk % (op // WIDTH) * WIDTH, chunk // (op // WIDTH) * SUM_ROWS
+        n, block = chunk % (op // WIDTH) * WIDTH, chunk // (op // WIDTH)
+        blocks = -(-c // SUM_ROWS)
+        phase, first = block // blocks, block % blocks * SUM_ROWS
+        w_start, rows, columns = unpack(parts + 64 * phase + 40, 3)
         for k in range(first, min(first + SUM_ROWS, c)):
-            transform_back(sums + 4 * (k * op + n), s_step, splits, entries * s_step,
-                           gw + n * s_o + k * s_c, s_i, s_j, s_o, min(WIDTH, o - n),
+            transform_back(sums + 4 * ((phase * cp + k) * op + n), s_step, splits,
+                           entries * s_step, gw + w_start + n * s_o + k * s_c,
+                           s_i, s_j, s_o, rows, columns, min(WIDTH, o - n),
                            scratch + worker * scratch_bytes)  # fmt: skip
 
-    @kernel(name=f"winograd{m}_panel_sums")
+    @kernel(name=f"winograd{r}_panel_sums")
     def panel_sums(
         chunk,
         worker,
@@ -173,48 +178,54 @@ def _kernels(F):
         """Sums over all tiles for PANEL_ROWS input channels and one panel of output channels a
         chunk,
         transformed back while they are in the cache."""
+        (parts,) = unpack(plan + 8 * 4, 1)
         c, cp = unpack(plan + 8 * 8, 2)
         o, op = unpack(plan + 8 * 14, 2)
         v_step, d_step, nr = unpack(plan + 8 * 20, 3)
         (k_list,) = unpack(plan + 8 * 26, 1)
-        panels = -(-op // nr)
-        first, n = chunk // panels * PANEL_ROWS, chunk % panels * nr
+        panels, blocks = -(-op // nr), -(-cp // PANEL_ROWS)
+        n, block = chunk % panels * nr, chunk // panels
+        phase, first = block // blocks, block % blocks * PANEL_ROWS
+        w_start, rows_of_w, columns = unpack(parts + 64 * phase + 40, 3)
         width, rows = min(nr, op - n), min(PANEL_ROWS, cp - first)
         total = scratch + worker * scratch_bytes
-        sums = total + (2 * entries + 9) * BYTES
+        sums = total + (2 * entries + r * r) * BYTES
         step = PANEL_ROWS * width * 4 + 64
+        start = v + 4 * (phase * cp + first)
         for f in range(entries):
             mr = MR_ONE if width == WIDTH else MR_MORE
             for at in range(0, rows, mr):
-                call(wide if width == nr else narrow, v + f * v_step + 4 * (first + at), 0, k_list,
+                call(wide if width == nr else narrow, start + f * v_step + 4 * at, 0, k_list,
                      count, d + f * d_step + 4 * n, 4 * op, sums + f * step + 4 * at * width,
                      4 * width, 0)  # fmt: skip
         for k in range(min(rows, c - first)):
             for lane in range(0, width, WIDTH):
                 transform_back(sums + 4 * (k * width + lane), step, 1, 0,
-                               gw + (n + lane) * s_o + (first + k) * s_c, s_i, s_j, s_o, min(WIDTH,
-                               o - n - lane), total)  # fmt: skip
+                               gw + w_start + (n + lane) * s_o + (first + k) * s_c, s_i, s_j, s_o,
+                               rows_of_w, columns, min(WIDTH, o - n - lane), total)  # fmt: skip
 
     return SimpleNamespace(
         split_sums=split_sums, gradients=gradients, back=back, panel_sums=panel_sums
     )
 
 
-GRADIENT_KERNELS = {4: _kernels(F4)}
+GRADIENT_KERNELS = {F.r: _kernels(F) for F in (F3, F2)}
 
 
-def conv_weight_grad(x: Any, gy: Any, shape: Shape, window: Window, groups: int, m: int = 4) -> Any:
+def conv_weight_grad(x: Any, gy: Any, shape: Shape, window: Window, groups: int) -> Any:
     """As ``conv_direct.conv_weight_grad``, for a 3×3 kernel of stride 1 without groups."""
     x, gy = to_channels_last(x), to_channels_last(gy)
-    (n, c, h, w), (o, p, q) = x.shape, gy.shape[1:]
-    pad = (window.padding[0][0], window.padding[1][0])
-    plan = make_plan(Problem(n, c, h, w, x.strides, pad, o, p, q, gy.strides), m, True)
     gw = empty(shape, np.float32)
-    if plan.staged:
-        _staged(plan, x, gy, gw, m)
-    else:
-        _split(plan, x, gy, gw, m)
+    phases = whole(x, window.padding[0][0], window.padding[1][0])
+    problem = problem_of(x.shape[:2], x.strides, phases, gy.shape[1:], gy.strides)
+    correlate(problem, F3, address(x), address(gy), address(gw), gw.strides)
     return gw
+
+
+def correlate(problem: Problem, F: Transforms, x: int, gy: int, gw: int, w_strides: Shape) -> None:
+    """gw at an address, with the strides of (o, c, i, j), from x and gy at theirs."""
+    plan = make_plan(problem, F, True)
+    (_staged if plan.staged else _split)(plan, problem, F, x, gy, gw, w_strides)
 
 
 def _micro(plan: Plan) -> tuple[int, int]:
@@ -228,62 +239,71 @@ def _scratch(per_worker: int) -> Any:
     return empty((per_worker * max_workers() // 4 + 16,), np.float32)
 
 
-def _sizes(x: Any, gy: Any, m: int) -> tuple[int, int, int]:
-    """(padded channels of x, of gy, bytes of scratch memory for transforms)."""
-    cp, op, entries = padded(x.shape[1]), padded(gy.shape[1]), (m + 2) ** 2
-    return cp, op, entries * (BYTES + 4 * max(cp, op)) + (2 * entries + 9) * BYTES
+def _local_bytes(problem: Problem, F: Transforms) -> int:
+    """Scratch memory for transforms."""
+    width = max(padded(problem.c), padded(problem.o))
+    count: int = F.entries * (BYTES + 4 * width) + (2 * F.entries + F.r**2) * BYTES
+    return count
 
 
-def _split(plan: Plan, x: Any, gy: Any, gw: Any, m: int) -> None:
+def _split(
+    plan: Plan, problem: Problem, F: Transforms, x: int, gy: int, gw: int, w_strides: Shape
+) -> None:
     """Blocks of tiles in the cache, in a fixed number of splits with sums of their own."""
-    run, entries, table = GRADIENT_KERNELS[m], (m + 2) ** 2, address(plan.table)
-    cp, op, local = _sizes(x, gy, m)
-    s_step = cp * op * 4 + 64
-    splits = max(1, min(SPLITS, SPLIT_BYTES // (entries * s_step), plan.tiles // plan.block))
-    sums = empty((splits * entries * s_step // 4,), np.float32)
-    per_worker = local + entries * (plan.v_step + plan.m_step)
+    local, s_step = _local_bytes(problem, F), _sum_bytes(problem)
+    splits = max(1, min(SPLITS, SPLIT_BYTES // (F.entries * s_step), plan.tiles // plan.block))
+    sums = empty((splits * F.entries * s_step // 4,), np.float32)
+    per_worker = local + F.entries * (plan.v_step + plan.m_step)
     scratch = _scratch(per_worker)
-    run.split_sums(splits, table, address(x), address(gy), address(sums), s_step, splits,
-                   address(scratch), per_worker, *_micro(plan))  # fmt: skip
-    _back(plan, sums, s_step, splits, gw, x, gy, m)
+    GRADIENT_KERNELS[F.r].split_sums(
+        splits, address(plan.table), x, gy, address(sums), s_step, splits, address(scratch),
+        per_worker, *_micro(plan),
+    )  # fmt: skip
+    _back(plan, problem, F, sums, splits, gw, w_strides)
+
+
+def _sum_bytes(problem: Problem) -> int:
+    """From entry to entry of the sums."""
+    return len(problem.phases) * padded(problem.c) * padded(problem.o) * 4 + 64
 
 
 def _back(
-    plan: Plan, sums: Any, s_step: int, splits: int, gw: Any, x: Any, gy: Any, m: int
+    plan: Plan, problem: Problem, F: Transforms, sums: Any, splits: int, gw: int, w_strides: Shape
 ) -> None:
-    _, op, local = _sizes(x, gy, m)
+    local = _local_bytes(problem, F)
     scratch = _scratch(local)
-    chunks = -(-x.shape[1] // SUM_ROWS) * (op // WIDTH)
-    GRADIENT_KERNELS[m].back(chunks, address(plan.table), address(sums), s_step, splits,
-                             address(gw), *gw.strides, address(scratch), local)  # fmt: skip
+    blocks = len(problem.phases) * -(-problem.c // SUM_ROWS)
+    GRADIENT_KERNELS[F.r].back(
+        blocks * (padded(problem.o) // WIDTH), address(plan.table), address(sums),
+        _sum_bytes(problem), splits, gw, *w_strides, address(scratch), local,
+    )  # fmt: skip
 
 
-def _staged(plan: Plan, x: Any, gy: Any, gw: Any, m: int) -> None:
+def _staged(
+    plan: Plan, problem: Problem, F: Transforms, x: int, gy: int, gw: int, w_strides: Shape
+) -> None:
     """Transform x and gy for many tiles, then add up entry by entry.
 
     When these are all tiles, the sums of a panel are transformed back at once; else they are kept.
     """
-    run, entries, table = GRADIENT_KERNELS[m], (m + 2) ** 2, address(plan.table)
-    cp, op, local = _sizes(x, gy, m)
-    panel_bytes = (2 * entries + 9) * BYTES + entries * (PANEL_ROWS * plan.panels.nr * 4 + 64)
+    run, entries, table = GRADIENT_KERNELS[F.r], F.entries, address(plan.table)
+    local, s_step, parts = _local_bytes(problem, F), _sum_bytes(problem), 2
+    panel_bytes = (2 * entries + F.r**2) * BYTES + entries * (PANEL_ROWS * plan.panels.nr * 4 + 64)
     scratch = _scratch(max(local, panel_bytes))
     v, d = (empty((entries * step // 4,), np.float32) for step in (plan.v_step, plan.m_step))
-    s_step, parts = cp * op * 4 + 64, 2
     at_once = plan.tiles <= plan.block
     sums = None if at_once else empty((entries * s_step // 4,), np.float32)
     for first in range(0, plan.tiles, plan.block):
         count = min(plan.block, plan.tiles - first)
         chunks = -(-count // GROUP)
-        KERNELS[m].inputs(
-            chunks, table, first, count, address(x), address(v), address(scratch), local
-        )
-        run.gradients(chunks, table, first, count, address(gy), address(d), address(scratch), local)
+        KERNELS[F.r].inputs(chunks, table, first, count, x, address(v), address(scratch), local)
+        run.gradients(chunks, table, first, count, gy, address(d), address(scratch), local)
         if at_once:
-            run.panel_sums(-(-cp // PANEL_ROWS) * plan.panels.number, table, count, address(v),
-                           address(d), address(gw), *gw.strides, address(scratch), panel_bytes,
-                           *_micro(plan))  # fmt: skip
+            blocks = len(problem.phases) * -(-padded(problem.c) // PANEL_ROWS)
+            run.panel_sums(blocks * plan.panels.number, table, count, address(v), address(d), gw,
+                           *w_strides, address(scratch), panel_bytes, *_micro(plan))  # fmt: skip
         else:
             winograd_sums(entries * parts, table, count, address(v), address(d), address(sums),
                           s_step, parts, *_micro(plan), first > 0)  # fmt: skip
     if sums is not None:
-        _back(plan, sums, s_step, 1, gw, x, gy, m)
+        _back(plan, problem, F, sums, 1, gw, w_strides)

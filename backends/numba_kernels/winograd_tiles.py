@@ -1,14 +1,15 @@
-"""Winograd's transforms for 3×3 kernels: F(4×4, 3×3) and F(2×2, 3×3).
+"""Winograd's transforms: F(4×4, 3×3) and F(4×4, 2×2).
 
-A stride-1 3×3 convolution of a (m+2)×(m+2) input tile d gives an m×m output tile
+A stride-1 convolution of an r×r kernel g with an (m+r−1)×(m+r−1) input tile d gives an m×m output
+tile
 
     y = Aᵀ [ (G g Gᵀ) ⊙ (Bᵀ d B) ] A,
 
-⊙ being the product of corresponding entries. For m = 4 that takes 36 multiplications instead of
-144, for m = 2 16 instead of 36; over all channels each of the entries is a small matrix product, so
-the tuned micro-kernel does them. The matrices come from evaluating polynomials at the points
-0, ±1, ±2, ∞ (m = 4) and 0, ±1, ∞ (m = 2); the larger the points, the larger the rounding error:
-about 1e-5 of the output's standard deviation for m = 4, 1e-6 for m = 2 and for direct convolution.
+⊙ being the product of corresponding entries. For m = 4 and r = 3 that takes 36 multiplications
+instead of 144, for r = 2 25 instead of 64; over all channels each of the entries is a small matrix
+product, so the tuned micro-kernel does them. The matrices come from evaluating polynomials at the
+points 0, ±1, ±2, ∞ (r = 3) and 0, ±1, 2, ∞ (r = 2). Rounding grows with the points: about 1e-5 of
+the output's standard deviation, 1e-6 for direct convolution.
 Source: A. Lavin, S. Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016.
 
 The transforms below work on WIDTH channels at once: each 1-D transform is a few additions and
@@ -18,7 +19,7 @@ in between wait in ``work``, a piece of memory that never leaves the first-level
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,10 +30,34 @@ _F = np.float32
 
 
 @device
-def put_3(place, step, v):
-    """The three vectors of a tuple at place, place + step, …"""
+def take_2(place, step):
+    """The vectors at place and place + step."""
+    return load(place), load(place + step)
+
+
+@device
+def take_3(place, step):
+    """Three vectors ``step`` apart."""
+    return load(place), load(place + step), load(place + 2 * step)
+
+
+@device
+def take_4(place, step):
+    """Four of them."""
+    return load(place), load(place + step), load(place + 2 * step), load(place + 3 * step)
+
+
+@device
+def put_2(place, step, v):
+    """The first two vectors of a tuple at place and place + step."""
     store(place, v[0])
     store(place + step, v[1])
+
+
+@device
+def put_3(place, step, v):
+    """Three of them."""
+    put_2(place, step, v)
     store(place + 2 * step, v[2])
 
 
@@ -44,19 +69,27 @@ def put_4(place, step, v):
 
 
 @device
-def put_6(place, step, v):
-    """Six of them."""
+def put_5(place, step, v):
+    """Five of them."""
     put_4(place, step, v)
     store(place + 4 * step, v[4])
-    store(place + 5 * step, v[5])
-
-
-# -- 1-D transforms, m = 4 ------------------------------------------------------------------------
 
 
 @device
-def _input_4(d0, d1, d2, d3, d4, d5):
+def put_6(place, step, v):
+    """Six of them."""
+    put_5(place, step, v)
+    store(place + 5 * step, v[5])
+
+
+# -- 1-D transforms of the vectors at p, p + s, …, for r = 3 ---------------------------------------
+
+
+@device
+def _input_3(p, s):
     """Bᵀ d."""
+    d0, d1, d2, d3 = take_4(p, s)
+    d4, d5 = take_2(p + 4 * s, s)
     two, four, five = splat(_F(2)), splat(_F(4)), splat(_F(5))
     a, b = d4 - four * d2, d3 - four * d1
     c, e = d4 - d2, two * (d3 - d1)
@@ -65,16 +98,19 @@ def _input_4(d0, d1, d2, d3, d4, d5):
 
 
 @device
-def _output_4(y0, y1, y2, y3, y4, y5):
+def _output_3(p, s):
     """Aᵀ y."""
+    y0, y1, y2, y3 = take_4(p, s)
+    y4, y5 = take_2(p + 4 * s, s)
     two, four, eight = splat(_F(2)), splat(_F(4)), splat(_F(8))
     a, b, c, d = y1 + y2, y1 - y2, y3 + y4, y3 - y4
     return y0 + a + c, fma(two, d, b), fma(four, c, a), fma(eight, d, b) + y5
 
 
 @device
-def _gradient_4(g0, g1, g2, g3):
-    """A g: the adjoint of ``_output_4``."""
+def _gradient_3(p, s):
+    """A g: the adjoint of ``_output_3``."""
+    g0, g1, g2, g3 = take_4(p, s)
     two, four, eight = splat(_F(2)), splat(_F(4)), splat(_F(8))
     a, b = g0 + g2, g1 + g3
     c, d = fma(four, g2, g0), fma(eight, g3, two * g1)
@@ -82,41 +118,77 @@ def _gradient_4(g0, g1, g2, g3):
 
 
 @device
-def _weight_4(w0, w1, w2):
+def _weight_3(p, s):
     """G w."""
-    s, t = splat(_F(-1 / 6)) * (w0 + w2), splat(_F(-1 / 6)) * w1
+    w0, w1, w2 = take_3(p, s)
+    a, b = splat(_F(-1 / 6)) * (w0 + w2), splat(_F(-1 / 6)) * w1
     u = fma(w0, splat(_F(1 / 24)), w2 * splat(_F(1 / 6)))
     v = w1 * splat(_F(1 / 12))
-    return w0 * splat(_F(1 / 4)), s + t, s - t, u + v, u - v, w2
+    return w0 * splat(_F(1 / 4)), a + b, a - b, u + v, u - v, w2
 
 
 @device
-def _weight_back_4(u0, u1, u2, u3, u4, u5):
-    """Gᵀ u: the adjoint of ``_weight_4``."""
+def _weight_back_3(p, s):
+    """Gᵀ u: the adjoint of ``_weight_3``."""
+    u0, u1, u2, u3 = take_4(p, s)
+    u4, u5 = take_2(p + 4 * s, s)
     sixth = splat(_F(1 / 6))
     a, b, c, d = u1 + u2, u1 - u2, u3 + u4, u3 - u4
     first = fma(u0, splat(_F(1 / 4)), fma(c, splat(_F(1 / 24)), splat(_F(0)) - a * sixth))
     return first, fma(d, splat(_F(1 / 12)), splat(_F(0)) - b * sixth), fma(sixth, c - a, u5)
 
 
-# -- 2-D transforms of one tile --------------------------------------------------------------------
-# ``channels`` is a multiple of WIDTH; *_step are bytes between the entries of the transformed tile.
+# -- the same for r = 2 ----------------------------------------------------------------------------
 
 
 @device
-def input_tile_4(source, row, pixel, channels, work, target, step):
-    """target[6i + j] = (Bᵀ d B)[i, j] for the 6 × 6 pixels at ``source``."""
-    for c in range(0, 4 * channels, BYTES):
-        for j in range(6):
-            p, q = source + j * pixel + c, work + j * BYTES
-            t = _input_4(load(p), load(p + row), load(p + 2 * row), load(p + 3 * row),
-                         load(p + 4 * row), load(p + 5 * row))  # fmt: skip
-            put_6(q, 6 * BYTES, t)
-        for i in range(6):
-            q, to = work + 6 * i * BYTES, target + 6 * i * step + c
-            t = _input_4(load(q), load(q + BYTES), load(q + 2 * BYTES), load(q + 3 * BYTES),
-                         load(q + 4 * BYTES), load(q + 5 * BYTES))  # fmt: skip
-            put_6(to, step, t)
+def _input_2(p, s):
+    """Bᵀ d."""
+    d0, d1, d2, d3 = take_4(p, s)
+    d4, two = load(p + 4 * s), splat(_F(2))
+    a, b, c = d3 - d1, d3 - d2, d2 - d1
+    return fma(two, d0 - d2, a), fma(two, splat(_F(0)) - d1, b), fma(two, splat(_F(0)) - c, b), a, \
+        fma(two, splat(_F(0)) - a, d4 - d2)  # fmt: skip
+
+
+@device
+def _output_2(p, s):
+    """Aᵀ y."""
+    y0, y1, y2, y3 = take_4(p, s)
+    y4 = load(p + 4 * s)
+    a, b = y1 + y2, y1 - y2
+    return y0 + a + y3, fma(splat(_F(2)), y3, b), fma(splat(_F(4)), y3, a), \
+        fma(splat(_F(8)), y3, b) + y4  # fmt: skip
+
+
+@device
+def _gradient_2(p, s):
+    """A g: the adjoint of ``_output_2``."""
+    g0, g1, g2, g3 = take_4(p, s)
+    a, b = g0 + g2, g1 + g3
+    last = fma(splat(_F(4)), g2, fma(splat(_F(8)), g3, fma(splat(_F(2)), g1, g0)))
+    return g0, a + b, a - b, last, g3
+
+
+@device
+def _weight_2(p, s):
+    """G w."""
+    w0, w1 = take_2(p, s)
+    half, sixth = splat(_F(1 / 2)), splat(_F(1 / 6))
+    return half * w0, splat(_F(-1 / 2)) * (w0 + w1), sixth * (w1 - w0), \
+        sixth * fma(splat(_F(2)), w1, w0), w1  # fmt: skip
+
+
+@device
+def _weight_back_2(p, s):
+    """Gᵀ u: the adjoint of ``_weight_2``."""
+    u0, u1, u2, u3 = take_4(p, s)
+    half, sixth = splat(_F(1 / 2)), splat(_F(1 / 6))
+    first = fma(half, u0 - u1, sixth * (u3 - u2))
+    return first, fma(sixth, fma(splat(_F(2)), u3, u2), load(p + 4 * s) - half * u1)
+
+
+# -- 2-D transforms of one tile --------------------------------------------------------------------
 
 
 @device
@@ -131,76 +203,97 @@ def _finish(place, value, old, bias, relu):
     store(place, value)
 
 
-@device
-def output_tile_4(source, step, channels, work, target, row, pixel, old, bias, relu):
-    """The 4 × 4 pixels at ``target`` = Aᵀ M A (+ old values) (+ bias), for M at source[6i + j]."""
-    for c in range(0, 4 * channels, BYTES):
-        for i in range(4):
+class Transforms(NamedTuple):
+    """F(4×4, r×r): ``size`` = r + 3 rows and columns of an input tile, and the functions of
+    ``_tiles``."""
+
+    r: int
+    size: int
+    entries: int
+    input: Any
+    output: Any
+    gradient: Any
+    weight: Any
+    weight_back: Any
+
+
+def _tiles(r: int, lines: Any, put_size: Any, put_r: Any) -> Transforms:
+    """The transforms of F(4×4, r×r) from its five 1-D transforms ``lines``.
+
+    ``channels`` is a multiple of WIDTH; ``step`` bytes lie between the entries of the transformed
+    tile, of which number size·i + j is the one of row i and column j.
+    """
+    size = r + 3
+    input_line, output_line, gradient_line, weight_line, weight_back_line = lines
+
+    @device
+    def input_tile(source, row, pixel, channels, work, target, step):
+        """target = Bᵀ d B for the size × size pixels at ``source``."""
+        for c in range(0, 4 * channels, BYTES):
+            for j in range(size):
+                put_size(work + j * BYTES, size * BYTES, input_line(source + j * pixel + c, row))
+            for i in range(size):
+                t = input_line(work + size * i * BYTES, BYTES)
+                put_size(target + size * i * step + c, step, t)
+
+    @device
+    def output_tile(source, step, channels, work, target, row, pixel, old, bias, relu):
+        """The 4 × 4 pixels at ``target`` = Aᵀ M A (+ old values) (+ bias), for M at ``source``."""
+        for c in range(0, 4 * channels, BYTES):
+            for i in range(4):
+                for j in range(4):
+                    prefetch(target + i * row + j * pixel + c)
+            for j in range(size):
+                t = output_line(source + j * step + c, size * step)
+                put_4(work + j * BYTES, size * BYTES, t)
+            for i in range(4):
+                to = target + i * row + c
+                t = output_line(work + size * i * BYTES, BYTES)
+                extra = bias + c if bias else 0
+                _finish(to, t[0], old, extra, relu)
+                _finish(to + pixel, t[1], old, extra, relu)
+                _finish(to + 2 * pixel, t[2], old, extra, relu)
+                _finish(to + 3 * pixel, t[3], old, extra, relu)
+
+    @device
+    def gradient_tile(source, row, pixel, channels, work, target, step):
+        """target = A g Aᵀ for the 4 × 4 pixels at ``source``."""
+        for c in range(0, 4 * channels, BYTES):
             for j in range(4):
-                prefetch(target + i * row + j * pixel + c)
-        for j in range(6):
-            p, q = source + j * step + c, work + j * BYTES
-            t = _output_4(load(p), load(p + 6 * step), load(p + 12 * step), load(p + 18 * step),
-                          load(p + 24 * step), load(p + 30 * step))  # fmt: skip
-            put_4(q, 6 * BYTES, t)
-        for i in range(4):
-            q, to = work + 6 * i * BYTES, target + i * row + c
-            t = _output_4(load(q), load(q + BYTES), load(q + 2 * BYTES), load(q + 3 * BYTES),
-                          load(q + 4 * BYTES), load(q + 5 * BYTES))  # fmt: skip
-            extra = bias + c if bias else 0
-            _finish(to, t[0], old, extra, relu)
-            _finish(to + pixel, t[1], old, extra, relu)
-            _finish(to + 2 * pixel, t[2], old, extra, relu)
-            _finish(to + 3 * pixel, t[3], old, extra, relu)
+                put_size(work + j * BYTES, 4 * BYTES, gradient_line(source + j * pixel + c, row))
+            for i in range(size):
+                t = gradient_line(work + 4 * i * BYTES, BYTES)
+                put_size(target + size * i * step + c, step, t)
+
+    @device
+    def weight_tile(source, work, target, step):
+        """target = G g Gᵀ for the r × r vectors at ``source``."""
+        for j in range(r):
+            put_size(work + j * BYTES, r * BYTES, weight_line(source + j * BYTES, r * BYTES))
+        for i in range(size):
+            put_size(target + size * i * step, step, weight_line(work + r * i * BYTES, BYTES))
+
+    @device
+    def weight_back_tile(source, step, work, target):
+        """The r × r vectors at ``target`` = Gᵀ U G for U at ``source``."""
+        for j in range(size):
+            put_r(work + j * BYTES, size * BYTES, weight_back_line(source + j * step, size * step))
+        for i in range(r):
+            t = weight_back_line(work + size * i * BYTES, BYTES)
+            put_r(target + r * i * BYTES, BYTES, t)
+
+    return Transforms(
+        r=r,
+        size=size,
+        entries=size * size,
+        input=input_tile,
+        output=output_tile,
+        gradient=gradient_tile,
+        weight=weight_tile,
+        weight_back=weight_back_tile,
+    )
 
 
-@device
-def gradient_tile_4(source, row, pixel, channels, work, target, step):
-    """target[6i + j] = (A g Aᵀ)[i, j] for the 4 × 4 pixels at ``source``."""
-    for c in range(0, 4 * channels, BYTES):
-        for j in range(4):
-            p, q = source + j * pixel + c, work + j * BYTES
-            t = _gradient_4(load(p), load(p + row), load(p + 2 * row), load(p + 3 * row))
-            put_6(q, 4 * BYTES, t)
-        for i in range(6):
-            q, to = work + 4 * i * BYTES, target + 6 * i * step + c
-            t = _gradient_4(load(q), load(q + BYTES), load(q + 2 * BYTES), load(q + 3 * BYTES))
-            put_6(to, step, t)
-
-
-@device
-def weight_tile_4(source, work, target, step):
-    """target[6i + j] = (G g Gᵀ)[i, j] for the 3 × 3 vectors at ``source``."""
-    for j in range(3):
-        p, q = source + j * BYTES, work + j * BYTES
-        t = _weight_4(load(p), load(p + 3 * BYTES), load(p + 6 * BYTES))
-        put_6(q, 3 * BYTES, t)
-    for i in range(6):
-        q = work + 3 * i * BYTES
-        t = _weight_4(load(q), load(q + BYTES), load(q + 2 * BYTES))
-        put_6(target + 6 * i * step, step, t)
-
-
-@device
-def weight_back_tile_4(source, step, work, target):
-    """The 3 × 3 vectors at ``target`` = Gᵀ U G for U at source[6i + j]."""
-    for j in range(6):
-        p, q = source + j * step, work + j * BYTES
-        t = _weight_back_4(load(p), load(p + 6 * step), load(p + 12 * step), load(p + 18 * step),
-                           load(p + 24 * step), load(p + 30 * step))  # fmt: skip
-        put_3(q, 6 * BYTES, t)
-    for i in range(3):
-        q = work + 6 * i * BYTES
-        t = _weight_back_4(load(q), load(q + BYTES), load(q + 2 * BYTES), load(q + 3 * BYTES),
-                           load(q + 4 * BYTES), load(q + 5 * BYTES))  # fmt: skip
-        put_3(target + 3 * i * BYTES, BYTES, t)
-
-
-F4 = SimpleNamespace(
-    m=4,
-    input=input_tile_4,
-    output=output_tile_4,
-    gradient=gradient_tile_4,
-    weight=weight_tile_4,
-    weight_back=weight_back_tile_4,
-)
+M = 4  # rows and columns of an output tile
+F3 = _tiles(3, (_input_3, _output_3, _gradient_3, _weight_3, _weight_back_3), put_6, put_3)
+F2 = _tiles(2, (_input_2, _output_2, _gradient_2, _weight_2, _weight_back_2), put_5, put_2)
