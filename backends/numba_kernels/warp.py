@@ -13,9 +13,11 @@ import numpy as np
 from numba import njit
 
 from .cache import KernelCache
+from .runtime import device
 
 
-def _continued(k: int, n: int, mode: int) -> int:
+@device
+def _continued(k, n, mode):
     """The position in 0 … n−1 that holds pixel k of a line of n pixels; −1 for the constant."""
     if 0 <= k < n:
         return k
@@ -29,11 +31,9 @@ def _continued(k: int, n: int, mode: int) -> int:
     return k % n
 
 
-continued = njit(error_model="numpy", nogil=True)(_continued)
-
-
-def _affine_warp(x, matrices, mode, cval, rounding, y):
-    """y = the images x (N, C, H, W) warped by matrices (N, 2, 3); see data/warp.py."""
+def _affine_warp(x, matrices, mode, cval, half, y):
+    """y = the images x (N, C, H, W) warped by matrices (N, 2, 3), plus ``half`` for uint8, which
+    cuts off the fraction."""
     images, channels, height, width = x.shape
     for n in range(images):
         a, b, top = matrices[n, 0, 0], matrices[n, 0, 1], matrices[n, 0, 2]
@@ -45,16 +45,15 @@ def _affine_warp(x, matrices, mode, cval, rounding, y):
                 down, right = row - i, column - j
                 i0, i1, j0, j1 = i, i + 1, j, j + 1
                 if i < 0 or j < 0 or i1 >= height or j1 >= width:
-                    i0, i1 = continued(i0, height, mode), continued(i1, height, mode)
-                    j0, j1 = continued(j0, width, mode), continued(j1, width, mode)
+                    i0, i1 = _continued(i0, height, mode), _continued(i1, height, mode)
+                    j0, j1 = _continued(j0, width, mode), _continued(j1, width, mode)
                 for k in range(channels):
                     p00 = cval if i0 < 0 or j0 < 0 else np.float64(x[n, k, i0, j0])
                     p01 = cval if i0 < 0 or j1 < 0 else np.float64(x[n, k, i0, j1])
                     p10 = cval if i1 < 0 or j0 < 0 else np.float64(x[n, k, i1, j0])
                     p11 = cval if i1 < 0 or j1 < 0 else np.float64(x[n, k, i1, j1])
                     upper, lower = p00 + right * (p01 - p00), p10 + right * (p11 - p10)
-                    value = upper + down * (lower - upper)
-                    y[n, k, r, q] = np.floor(value + 0.5) if rounding else value
+                    y[n, k, r, q] = (upper + down * (lower - upper)) + half
 
 
 @cache
@@ -69,5 +68,5 @@ def affine_warp(x: Any, matrices: Any, mode: int, cval: float) -> Any:
     """The images x (N, C, H, W), uint8 or floating point, warped; arrays are C-contiguous."""
     wide = x.astype(np.float64) if x.dtype == np.float16 else x  # rounded once, at the end
     y = np.empty_like(wide)
-    _compiled()(wide, matrices, mode, float(cval), x.dtype == np.uint8, y)
+    _compiled()(wide, matrices, mode, float(cval), 0.5 if x.dtype == np.uint8 else 0.0, y)
     return y.astype(x.dtype, copy=False)

@@ -39,27 +39,26 @@ def affine_matrices(
         R = cos θ  −sin θ  0     T = 1  0  tr     S = 1  −sin s  0     Z = zr   0  0     F = 1   0
             sin θ   cos θ  0         0  1  tc         0   cos s  0          0  zc  0         0  ±1
 
+    which is A · (r, c) + R · (tr, tc) with
+
+        A = zr cos θ   ∓ zc sin(θ+s)
+            zr sin θ   ± zc cos(θ+s)
+
     θ and s in degrees, shifts in pixels. As the matrices go from the result to the image, θ > 0
     turns the picture clockwise as seen on the screen, tr > 0 moves it up, z < 1 enlarges it. The
     order and the signs are Keras's (``apply_affine_transform``).
     """
-    theta, shear = np.deg2rad(theta), np.deg2rad(shear)
-    zero, one = np.zeros_like(theta), np.ones_like(theta)
-    cos, sin, sign = np.cos(theta), np.sin(theta), np.where(flip, -1.0, 1.0)
-    rotation = _matrices(cos, -sin, zero, sin, cos, zero)
-    shift = _matrices(one, zero, row_shift, zero, one, column_shift)
-    slant = _matrices(one, -np.sin(shear), zero, zero, np.cos(shear), zero)
-    zoom = _matrices(row_zoom, zero, zero, zero, column_zoom * sign, zero)
-    middle = [(length - 1) / 2 for length in size]
-    to_corner = _matrices(one, zero, middle[0] * one, zero, one, middle[1] * one)
-    to_middle = _matrices(one, zero, -middle[0] * one, zero, one, -middle[1] * one)
-    return (to_corner @ rotation @ shift @ slant @ zoom @ to_middle)[:, :2]
-
-
-def _matrices(a: Array, b: Array, c: Array, d: Array, e: Array, f: Array) -> Array:
-    """(N, 3, 3): the rows (a, b, c), (d, e, f), (0, 0, 1)."""
-    zero, one = np.zeros_like(a), np.ones_like(a)
-    return np.stack([a, b, c, d, e, f, zero, zero, one], axis=-1).reshape(-1, 3, 3)
+    turn, slant = np.deg2rad(theta), np.deg2rad(theta + shear)
+    cos, sin = np.cos(turn), np.sin(turn)
+    zoom = np.where(flip, -column_zoom, column_zoom)
+    matrices = np.empty((len(theta), 2, 3))
+    matrices[:, :, 0] = np.stack([row_zoom * cos, row_zoom * sin], axis=1)
+    matrices[:, :, 1] = np.stack([-zoom * np.sin(slant), zoom * np.cos(slant)], axis=1)
+    middle = (np.array(size) - 1) / 2
+    matrices[:, 0, 2] = cos * row_shift - sin * column_shift
+    matrices[:, 1, 2] = sin * row_shift + cos * column_shift
+    matrices[:, :, 2] += middle - matrices[:, :, :2] @ middle
+    return matrices
 
 
 class ImageAugmentation(RandomTransform):

@@ -76,7 +76,8 @@ def warp(x: Array, matrices: Array, mode: int, cval: float) -> Array:
     upper = pixels(i, j) + right * (pixels(i, j + 1) - pixels(i, j))
     lower = pixels(i + 1, j) + right * (pixels(i + 1, j + 1) - pixels(i + 1, j))
     y = upper + down * (lower - upper)
-    warped: Array = (np.floor(y + 0.5) if x.dtype == np.uint8 else y).astype(x.dtype)
+    half = 0.5 if x.dtype == np.uint8 else 0.0  # uint8 cuts off the fraction
+    warped: Array = (y + half).astype(x.dtype)
     return warped
 
 
