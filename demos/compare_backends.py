@@ -21,7 +21,7 @@ from typing import Any
 import tinygrad_cnn as tg
 from tinygrad_cnn import models, optim
 from tinygrad_cnn.nn import functional as F
-from tinygrad_cnn.train import RequestError, TrainConfig, digit_loaders
+from tinygrad_cnn.train import RequestError, TrainConfig, image_loaders
 from tinygrad_cnn.viz import compare_curves
 
 BOUND = 1e-5  # 84 units of float32 round-off (2^-23); without a parting 3e-6 was seen in 100 steps
@@ -65,7 +65,7 @@ class Trainer:
 def compare(names: list[str], steps: int, config: TrainConfig, picture: Path) -> bool:
     """Whether the two backends agree; prints the comparison and draws it."""
     tg.set_backend("numpy")  # batches are made as NumPy arrays and copied to both
-    loader, _ = digit_loaders(config)
+    loader, _ = image_loaders(config)
     one, two = (Trainer(name, config) for name in names)
     differences, rejoined = list[float](), list[int]()
     print(f"{'step':>5}  {names[0]:>12}  {names[1]:>12}  relative difference")

@@ -7,7 +7,7 @@ python demos/train_lenet.py --backend numpy          # the same numbers, slower
 
 from __future__ import annotations
 
-import numpy as np
+import numpy as np  # 0. imports
 
 import tinygrad_cnn as tg
 from tinygrad_cnn import nn, optim
@@ -41,15 +41,15 @@ def predict(model: nn.Module, loader: DataLoader) -> np.ndarray:
 
 
 def main(config: TrainConfig) -> float:
-    prepare(config)  # backend, threads, seed
-    images = Compose(ToFloat(), Normalize(0.1307, 0.3081), Pad(2), ExpandDims(1))
+    prepare(config)  # 1. settings: backend, threads, seed, rates
+    images = Compose(ToFloat(), Normalize(0.1307, 0.3081), Pad(2), ExpandDims(1))  # 2. data
     digits = [load_dataset(config.dataset, train, config.data or None) for train in (True, False)]
     train = DataLoader(
         digits[0], config.batch_size, shuffle=True, seed=config.seed, transform=images
     )
     test = DataLoader(digits[1], 500, transform=images)
 
-    model = LeNet5()
+    model = LeNet5()  # 3. model
     optimizer = optim.SGD(
         model.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay
     )
@@ -60,12 +60,13 @@ def main(config: TrainConfig) -> float:
             model.train()
             for x, y in run.batches():
                 logits = model(x)
-                loss = F.cross_entropy(logits, y)
+                loss = F.cross_entropy(logits, y)  # 4. loss
                 optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                run.record(loss, logits, y)
+                loss.backward()  # 5. gradient
+                optimizer.step()  # 6. optimiser
+                run.record(loss, logits, y)  # 7. metrics: loss and accuracy of the epoch
             scheduler.step()
+            # 8. checkpoint, saved as the epoch ends; 9. validation
             run.end_epoch(test_accuracy=float((predict(model, test) == digits[1].labels).mean()))
 
     predicted = predict(model, test)

@@ -23,6 +23,7 @@ from tinygrad_cnn.backend import get_backend, set_backend
 from tinygrad_cnn.data import load_dataset
 from tinygrad_cnn.data.idx import write_idx
 from tinygrad_cnn.train import (
+    ClassifierConfig,
     Progress,
     RequestError,
     Run,
@@ -60,12 +61,12 @@ def same_backend_afterwards() -> Iterator[None]:
     set_backend(before)
 
 
-def settings(digits: Path, out: Path, **changes: Any) -> TrainConfig:
+def settings(digits: Path, out: Path, **changes: Any) -> ClassifierConfig:
     given = {
         "dataset": "mnist", "data": str(digits), "backend": "numpy", "epochs": EPOCHS,
         "batch_size": 32, "out": str(out),
     }  # fmt: skip
-    return TrainConfig(**{**given, **changes})
+    return ClassifierConfig(**{**given, **changes})
 
 
 def options(config: TrainConfig) -> list[str]:
@@ -413,10 +414,10 @@ def test_the_bundled_config_holds_the_defaults(tmp_path: Path) -> None:
 def test_command_without_a_file_uses_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     import tinygrad_cnn.train as module
 
-    seen: list[TrainConfig] = []
+    seen: list[ClassifierConfig] = []
     monkeypatch.setattr(module, "train", lambda config: seen.append(config) or 0.5)
     assert cli.main(["train", "--epochs", "2", "--weight-decay", "0"]) == 0
-    assert seen == [TrainConfig(epochs=2, weight_decay=0.0)]
+    assert seen == [ClassifierConfig(epochs=2, weight_decay=0.0)]
 
 
 @pytest.mark.parametrize(

@@ -46,17 +46,18 @@ def warmup(parser: argparse.ArgumentParser) -> Run:
 def train(parser: argparse.ArgumentParser) -> Run:
     """Train a classifier by a TOML file of settings, with options on top; without a file, LeNet-5
     on the bundled digits."""
-    from .train import add_options
+    from .train import ClassifierConfig, add_options
 
     parser.add_argument("config", metavar="CONFIG.toml", nargs="?", help="file of settings")
-    add_options(parser)
+    add_options(parser, ClassifierConfig)
 
     def run(args: argparse.Namespace) -> int:
-        from .train import TrainConfig, load_config
+        from .train import load_config
         from .train import train as fit
 
         given = {k: v for k, v in vars(args).items() if k not in ("config", "run")}
-        chosen = load_config(args.config, **given) if args.config else TrainConfig(**given)
+        kind = ClassifierConfig
+        chosen = load_config(args.config, kind, **given) if args.config else kind(**given)
         print(f"test accuracy: {fit(chosen):.4f}")
         return 0
 

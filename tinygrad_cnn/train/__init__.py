@@ -17,7 +17,7 @@ from .callbacks import (
     TimeEstimate,
     read_history,
 )
-from .classify import digit_loaders, pictures, predict, prepare, train
+from .classify import ClassifierConfig, image_loaders, pictures, predict, prepare, train
 from .config import RequestError, TrainConfig, load_config, one_of, setting
 from .freeze import freeze, unfreeze
 from .metrics import Accuracy, ConfusionMatrix, LossDistribution, Metric, TopK
@@ -26,10 +26,10 @@ from .run import Run, standard_callbacks
 from .trainer import Trainer, evaluating
 
 __all__ = [
-    "Accuracy", "ActivationStatistics", "CSVLog", "Callback", "Checkpoint", "ConfusionMatrix",
-    "EarlyStopping", "GradientStatistics", "KeepBest", "LossDistribution", "Metric", "MetricsLog",
-    "Progress", "RequestError", "Run", "Schedule", "StopAfter", "TensorBoard", "TimeEstimate",
-    "TopK", "TrainConfig", "Trainer", "add_options", "digit_loaders", "evaluating", "freeze",
-    "load_config", "one_of", "options", "pictures", "predict", "prepare", "read_history", "script",
-    "setting", "standard_callbacks", "train", "unfreeze",
+    "Accuracy", "ActivationStatistics", "CSVLog", "Callback", "Checkpoint", "ClassifierConfig",
+    "ConfusionMatrix", "EarlyStopping", "GradientStatistics", "KeepBest", "LossDistribution",
+    "Metric", "MetricsLog", "Progress", "RequestError", "Run", "Schedule", "StopAfter",
+    "TensorBoard", "TimeEstimate", "TopK", "TrainConfig", "Trainer", "add_options", "evaluating",
+    "freeze", "image_loaders", "load_config", "one_of", "options", "pictures", "predict",
+    "prepare", "read_history", "script", "setting", "standard_callbacks", "train", "unfreeze",
 ]  # fmt: skip

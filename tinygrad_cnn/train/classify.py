@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .. import models, random
 from ..backend import set_backend
-from ..data import Compose, DataLoader, ExpandDims, Normalize, Pad, ToFloat, load_dataset
+from ..data import (
+    Compose,
+    DataLoader,
+    ExpandDims,
+    ImageAugmentation,
+    ImageDataset,
+    Normalize,
+    Pad,
+    ToFloat,
+    Transform,
+    load_dataset,
+)
+from ..nn import Module
 from ..nn import functional as F
 from ..optim import SGD
 from ..optim.lr_scheduler import CosineAnnealingLR
@@ -15,7 +29,7 @@ from ..tensor import Tensor
 from ..threads import set_num_threads
 from ..viz import image_grid, learning_curves
 from .callbacks import read_history
-from .config import TrainConfig
+from .config import RequestError, TrainConfig, one_of, setting
 from .metrics import Accuracy
 from .run import standard_callbacks
 from .trainer import Trainer, outputs
@@ -30,16 +44,60 @@ def prepare(config: TrainConfig) -> None:
     random.manual_seed(config.seed)
 
 
-def digit_loaders(config: TrainConfig) -> tuple[DataLoader, DataLoader]:
-    """Loaders of the training and the test set: images (N, 1, 32, 32) normalised, labels (N,)."""
-    images = Compose(ToFloat(), Normalize(0.1307, 0.3081), Pad(2), ExpandDims(1))
+@dataclass(frozen=True)
+class ClassifierConfig(TrainConfig):
+    """The settings of ``train``: those of every run, and random changes of the training images."""
+
+    augment: dict[str, Any] = setting(
+        {}, "random changes of the training images, such as rotation_range=15,zoom_range=0.1"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in self.augment:
+            one_of("augment", name, inspect.signature(ImageAugmentation).parameters)
+        try:
+            ImageAugmentation(**self.augment)
+        except (TypeError, ValueError) as error:
+            raise RequestError(f"augment: {error}") from error
+
+
+STATISTICS: dict[str, tuple[Any, Any]] = {  # mean and standard deviation of the training pixels
+    "mnist-mini": (0.1307, 0.3081),
+    "mnist": (0.1307, 0.3081),
+    "fashion-mnist": (0.2860, 0.3530),
+    "cifar10-jpeg": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+}
+
+
+def image_loaders(
+    config: TrainConfig, augmentation: ImageAugmentation | None = None
+) -> tuple[DataLoader, DataLoader]:
+    """Loaders of the training and the test set: images (N, C, 32, 32) normalised, labels (N,).
+
+    ``augmentation`` changes the training images. Grey images of 28 × 28 get a black margin.
+    """
     train, test = (
         load_dataset(config.dataset, train=t, root=config.data or None) for t in (True, False)
     )
+    plain: list[Transform] = [ToFloat(), Normalize(*STATISTICS[config.dataset])]
+    if train.images.ndim == 3:
+        plain += [Pad(2), ExpandDims(1)]
+    changed = [augmentation, *plain] if augmentation else plain
     return (
-        DataLoader(train, config.batch_size, shuffle=True, seed=config.seed, transform=images),
-        DataLoader(test, 500, transform=images),
+        DataLoader(
+            train, config.batch_size, shuffle=True, seed=config.seed, transform=Compose(*changed)
+        ),
+        DataLoader(test, 500, transform=Compose(*plain)),
     )
+
+
+def build_model(name: str, dataset: ImageDataset) -> Module:
+    """The model of this name, for the classes and channels of a data set where it can choose."""
+    channels = dataset.images.shape[1] if dataset.images.ndim == 4 else 1
+    known = inspect.signature(models.BUILDERS[name]).parameters
+    fitting = {"num_classes": len(dataset.classes), "in_channels": channels}
+    return models.build(name, **{k: v for k, v in fitting.items() if k in known})
 
 
 def predict(model: Any, loader: DataLoader) -> Tensor:
@@ -55,15 +113,17 @@ def pictures(folder: str | Path, dataset: Any, predicted: Any) -> None:
         f"{dataset.classes[predicted[i]]}, not {dataset.classes[dataset.labels[i]]}"
         for i in wrong[:30]
     ]
+    images = dataset.images[wrong[:30]]
+    images = images.transpose(0, 2, 3, 1) if images.ndim == 4 else images
     head = f"{len(wrong)} of {len(predicted)} test images are wrong"
     for path in (
         learning_curves(read_history(folder / "metrics.jsonl"), folder / "curves.png"),
-        image_grid(dataset.images[wrong[:30]], titles, folder / "misclassified.png", head),
+        image_grid(images, titles, folder / "misclassified.png", head),
     ):
         print(f"wrote {path}")
 
 
-def train(config: TrainConfig) -> float:
+def train(config: ClassifierConfig) -> float:
     """Train ``config.model`` on ``config.dataset``; returns the test accuracy.
 
     SGD with momentum, its rate falling to 0 along half a cosine. Prints its progress and writes
@@ -71,9 +131,10 @@ def train(config: TrainConfig) -> float:
     resume, FileNotFoundError when the data set is not found, SystemExit(130) after Ctrl-C.
     """
     prepare(config)
-    loader, test = digit_loaders(config)
-    digits: Any = test.dataset
-    model = models.build(config.model)
+    augmentation = ImageAugmentation(**config.augment) if config.augment else None
+    loader, test = image_loaders(config, augmentation)
+    images: Any = test.dataset
+    model = build_model(config.model, images)
     optimizer = SGD(
         model.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay
     )
@@ -87,5 +148,5 @@ def train(config: TrainConfig) -> float:
     )
     trainer.fit(loader, epochs=config.epochs, validation={"test": test}, resume=config.resume)
     predicted = predict(model, test).numpy()
-    pictures(config.out, digits, predicted)
-    return float((predicted == digits.labels).mean())
+    pictures(config.out, images, predicted)
+    return float((predicted == images.labels).mean())

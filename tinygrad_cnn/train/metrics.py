@@ -66,7 +66,7 @@ class Accuracy(Metric):
             _check_classes("Accuracy", scores, target)
             self.right += int((scores.argmax(1) == target).sum())
         else:
-            if scores.ndim not in (1, 2) or scores.size != target.size:
+            if scores.ndim not in (1, 2) or scores.numel() != target.numel():
                 raise ValueError(
                     "Accuracy: expected scores (N, K) with targets (N,) or (N, K), or one score a "
                     f"sample, received {scores.shape} with {target.shape}"

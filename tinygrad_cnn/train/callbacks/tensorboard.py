@@ -32,8 +32,11 @@ class TensorBoard(Callback):
         self._writer: Any = None
 
     def on_begin(self, loop: Loop) -> None:
-        hidden = {"purge_step": loop.step + 1} if loop.resumed else {}
-        self._writer = self._writer_class(self.folder, **hidden)
+        self._writer = self._writer_class(
+            self.folder,
+            purge_step=loop.step + 1 if loop.resumed else None,
+            filename_suffix=f".{loop.step:09d}",  # else two within a second have the same name
+        )
 
     def on_step(self, loop: Loop) -> None:
         if loop.step % self.every == 1 % self.every:
