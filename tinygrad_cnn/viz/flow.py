@@ -13,21 +13,32 @@ from ..nn import Module
 from ..nn import functional as F
 from ..tensor import Tensor
 from .canvas import figure, save
+from .watch import recording
 
 
 def gradient_norms(
-    model: Module, x: Any, target: Any, loss: Callable[[Any, Any], Tensor] = F.cross_entropy
-) -> dict[str, float]:
-    """‖∂loss/∂w‖₂ of every weight with two axes or more, by path, from the input to the output.
+    model: Module, x: Any, target: Any, loss: Callable[[Any, Any], Tensor] = F.cross_entropy,
+    of: str = "weight",
+) -> dict[str, float]:  # fmt: skip
+    """‖∂loss/∂w‖₂ of every layer's weight, by the layer's path, from the input to the output.
 
-    The model computes in the mode it is in (so in training mode batch norm sees this batch, and
-    counts it); no ``.grad`` is written.
+    Layers are the modules with a parameter ``weight`` of two axes or more, in the order of their
+    calls. With ``of="output"`` it is ‖∂loss/∂y‖₂ of what they return (of the last call, if there
+    are several). The model computes in the mode it is in (in training mode batch norm sees this
+    batch, and counts it); no ``.grad`` is written. Raises ValueError for another ``of``.
     """
-    weights = {n: p for n, p in model.named_parameters() if p.ndim > 1 and p.requires_grad}
-    with enable_grad():
-        slopes = grad(loss(model(x), target), list(weights.values()))
-    norms = [s.square().sum().sqrt().item() for s in slopes]
-    return dict(zip(weights, norms, strict=True))
+    if of not in ("weight", "output"):
+        raise ValueError(f"gradient_norms: expected of='weight' or 'output', received {of!r}")
+    with enable_grad(), recording(model) as calls:
+        value = loss(model(x), target)
+        layers = {
+            call.name: call.output if of == "output" else weight
+            for call in calls
+            if (weight := getattr(call.layer, "weight", None)) is not None and weight.ndim > 1
+        }
+        slopes = grad(value, list(layers.values()))
+    norms = [slope.square().sum().sqrt().item() for slope in slopes]
+    return dict(zip(layers, norms, strict=True))
 
 
 def gradient_curves(panels: Mapping[str, Mapping[str, Sequence[float]]], path: str | Path) -> Path:
@@ -41,5 +52,5 @@ def gradient_curves(panels: Mapping[str, Mapping[str, Sequence[float]]], path: s
         axes.set(title=title, xlabel="layer, 1 = next to the image", yscale="log")
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
-    row[0].set_ylabel("norm of the weight's gradient")
+    row[0].set_ylabel("norm of the gradient")
     return save(drawn, path)
