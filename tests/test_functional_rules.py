@@ -19,6 +19,7 @@ from tinygrad_cnn.ops.cross_entropy import CrossEntropy
 from tinygrad_cnn.ops.linear import Linear
 from tinygrad_cnn.ops.normalization import BatchNorm
 from tinygrad_cnn.ops.pool import MaxPool
+from tinygrad_cnn.ops.reduce import Mean, Sum
 from tinygrad_cnn.tensor import Op, Tensor
 
 Array = Any
@@ -87,6 +88,8 @@ FUSED: dict[type[Op], list[str]] = {
     Conv: [n for n in CASES if n.startswith("conv") and "transpose" not in n],
     CrossEntropy: ["cross_entropy-2d-mean", "cross_entropy-2d-none", "cross_entropy-large-logits"],
     Linear: [n for n in CASES if n.startswith("linear")],
+    Mean: [n for n in CASES if "_loss" in n and n.endswith("-mean")],
+    Sum: [n for n in CASES if "_loss" in n and n.endswith("-sum")],
     MaxPool: [n for n in CASES if n.startswith("max_pool")],
     LeakyRelu: [n for n in CASES if n.startswith("leaky_relu")],
     Relu: ["relu"],

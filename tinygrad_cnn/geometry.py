@@ -14,12 +14,30 @@ and has  floor((n + before + after − d·(k−1) − 1) / s) + 1  output positi
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 Shape = tuple[int, ...]
 Pairs = tuple[tuple[int, int], ...]
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def remembered(function: Callable[P, T]) -> Callable[P, T]:
+    """The same function, which keeps its last results: a network asks for the same few windows in
+    every step, and computing one takes as long as a small kernel."""
+    kept = functools.lru_cache(1024, typed=True)(function)
+
+    @functools.wraps(function)
+    def answer(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return kept(*args, **kwargs)  # type: ignore[arg-type]
+        except TypeError:  # a list among the arguments
+            return function(*args, **kwargs)
+
+    return answer
 
 
 class Window(NamedTuple):
@@ -36,14 +54,19 @@ class Window(NamedTuple):
 
     def output(self, sizes: Sequence[int]) -> Shape:
         """Output sizes for the given input sizes (the formula above; may be ≤ 0)."""
-        return tuple(
-            (n + lo + hi - d * (k - 1) - 1) // s + 1
-            for n, k, s, (lo, hi), d in zip(sizes, *self, strict=True)
-        )
+        return _outputs(self, tuple(sizes))
 
     def taps(self) -> int:
         """Number of kernel positions I·J·…"""
         return math.prod(self.kernel)
+
+
+@remembered
+def _outputs(window: Window, sizes: Shape) -> Shape:
+    return tuple(
+        (n + lo + hi - d * (k - 1) - 1) // s + 1
+        for n, k, s, (lo, hi), d in zip(sizes, *window, strict=True)
+    )
 
 
 def ntuple(value: int | Sequence[int], n: int, name: str, least: int) -> Shape:
@@ -70,6 +93,7 @@ def same_padding(sizes: Sequence[int], kernel: Shape, stride: Shape, dilation: S
     return tuple((p // 2, p - p // 2) for p in totals)
 
 
+@remembered
 def conv_window(
     sizes: Sequence[int],
     kernel: Sequence[int],
@@ -121,6 +145,7 @@ def check_output(window: Window, sizes: Sequence[int], name: str) -> None:
             )
 
 
+@remembered
 def pool_window(
     sizes: Sequence[int],
     kernel_size: int | Sequence[int],
@@ -229,6 +254,7 @@ def normalize_axis(axis: int, ndim: int, name: str = "dim") -> int:
     return axis % limit
 
 
+@remembered
 def normalize_axes(axes: int | Sequence[int] | None, ndim: int) -> Shape:
     """``dim`` of a reduction: None or () is all dimensions. Raises ValueError on a repeated one."""
     if axes is None or axes == ():

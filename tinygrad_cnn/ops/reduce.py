@@ -45,6 +45,27 @@ class Sum(Op):
         shape: Shape = self.shapes[0]
         return Expand(shape)(Reshape(_kept(shape, self.axes))(grad))
 
+    def fused_backward(self, kernels: Backend, grad: Array, out: None) -> Array:
+        shape: Shape = self.shapes[0]
+        return kernels.broadcast_to(kernels.reshape(grad, _kept(shape, self.axes)), shape)
+
+
+class Mean(Sum):
+    """Σ / count over axes of ``count`` cells."""
+
+    def __init__(self, axes: Shape, keepdim: bool, count: int) -> None:
+        super().__init__(axes, keepdim)
+        self.count = count
+
+    def forward(self, kernels: Backend, x: Array) -> Array:
+        return kernels.divide(super().forward(kernels, x), self.count)
+
+    def backward(self, grad: Tensor, out: None) -> Tensor:
+        return super().backward(grad / self.count, out)
+
+    def fused_backward(self, kernels: Backend, grad: Array, out: None) -> Array:
+        return super().fused_backward(kernels, kernels.divide(grad, self.count), out)
+
 
 class Product(Op):
     """Π over one axis. ∂xᵢ is the product of the others: out/xᵢ, or, where a factor is 0, computed
@@ -152,8 +173,8 @@ def mean(input: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any = 
     axes = normalize_axes(dim, x.ndim)
     count = math.prod(x.shape[a] for a in axes)
     half = x.dtype == dtypes.float16  # whose sums may overflow although the mean does not
-    total = Sum(axes, keepdim)(cast(x, dtypes.float32) if half else x)
-    made = total / count if count else total * math.nan
+    wide = cast(x, dtypes.float32) if half else x
+    made = Mean(axes, keepdim, count)(wide) if count else Sum(axes, keepdim)(wide) * math.nan
     return cast(made, dtypes.float16) if half else made
 
 
