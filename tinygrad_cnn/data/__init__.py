@@ -26,6 +26,14 @@ from .image_dataset import ImageDataset
 from .image_folder import ImageFolder
 from .keys import Keys, RandomTransform, Transform
 from .loader import DataLoader, default_collate
+from .samplers import (
+    BatchSampler,
+    RandomSampler,
+    Sampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
 from .tensor_dataset import Dataset, Subset, TensorDataset, random_split
 from .transforms import Compose, ExpandDims, Normalize, OneHot, Pad, ToFloat
 from .warp import affine_warp
@@ -34,6 +42,7 @@ __all__ = [
     "CIFAR10JPEG",
     "DATASETS",
     "MNIST",
+    "BatchSampler",
     "ClassSubset",
     "Compose",
     "DataLoader",
@@ -51,11 +60,16 @@ __all__ = [
     "Pad",
     "RandomCrop",
     "RandomHorizontalFlip",
+    "RandomSampler",
     "RandomTransform",
+    "Sampler",
+    "SequentialSampler",
     "Subset",
+    "SubsetRandomSampler",
     "TensorDataset",
     "ToFloat",
     "Transform",
+    "WeightedRandomSampler",
     "affine_matrices",
     "affine_warp",
     "class_subsets",

@@ -19,6 +19,7 @@ from ..random import permutation
 from ..tensor import Tensor, from_numpy
 from .idx import Array
 from .keys import Keys, Transform, apply, is_random
+from .samplers import BatchSampler, Sampler, batches_of, indices_of, numbered
 from .tensor_dataset import Dataset, fresh_seed
 
 _STATE = ("epoch", "position", "seed", "length", "batch_size", "shuffle", "drop_last")
@@ -33,7 +34,8 @@ class DataLoader:
     Random transforms get the keys (``seed``, epoch, sample).
 
     ``shuffle`` orders epoch e by (``seed``, e); without a seed one is drawn from the default random
-    stream, so that ``manual_seed`` fixes it. ``sampler`` gives the indices of an epoch instead.
+    stream, so that ``manual_seed`` fixes it. ``sampler`` gives the indices of an epoch instead, and
+    ``batch_sampler`` whole batches, in place of batch_size, shuffle, sampler and drop_last.
     Each ``iter()`` is one epoch, the next one unless ``set_epoch`` says which. ``prefetch`` batches
     are prepared ahead by one thread (0: none), which ends with the loop, also by break or an error;
     an error in it is raised in the loop, with its own traceback and a note of the batch.
@@ -47,7 +49,8 @@ class DataLoader:
         dataset: Dataset,
         batch_size: int = 1,
         shuffle: bool = False,
-        sampler: Sequence[int] | None = None,
+        sampler: Sampler | Sequence[int] | None = None,
+        batch_sampler: BatchSampler | Sequence[Sequence[int]] | None = None,
         *,
         collate_fn: Callable[[list[Any]], Any] | None = None,
         drop_last: bool = False,
@@ -69,11 +72,20 @@ class DataLoader:
             )
         if shuffle and sampler is not None:
             raise ValueError("DataLoader expects shuffle=True or a sampler, received both")
+        if batch_sampler is not None and (
+            batch_size != 1 or shuffle or drop_last or sampler is not None
+        ):
+            raise ValueError(
+                "DataLoader expects a batch_sampler without batch_size, shuffle, sampler and "
+                "drop_last, which it replaces"
+            )
         self.dataset, self.batch_size, self.shuffle = dataset, batch_size, shuffle
-        self.sampler, self.collate_fn, self.drop_last = sampler, collate_fn, drop_last
+        self.sampler, self.batch_sampler = sampler, batch_sampler
+        self.collate_fn, self.drop_last = collate_fn, drop_last
         self.prefetch, self.transform, self.target_transform = prefetch, transform, target_transform
         self.backend = backend
-        chance = shuffle or is_random(transform) or is_random(target_transform)
+        drawing = isinstance(sampler, Sampler) or isinstance(batch_sampler, BatchSampler)
+        chance = shuffle or drawing or is_random(transform) or is_random(target_transform)
         self.seed = fresh_seed() if chance and seed is None else seed or 0
         self.epoch = self.position = 0  # the epoch under way and how many of its batches were given
         self._resuming = False
@@ -81,6 +93,8 @@ class DataLoader:
 
     def __len__(self) -> int:
         """Batches in an epoch."""
+        if self.batch_sampler is not None:
+            return len(self.batch_sampler)
         size = self.batch_size
         return self._length() // size if self.drop_last else -(-self._length() // size)
 
@@ -124,27 +138,27 @@ class DataLoader:
         return self._iterate(self._latest, self.epoch, self.position)
 
     def _iterate(self, me: object, epoch: int, start: int) -> Iterator[Any]:
-        for done, batch in enumerate(self._batches(self._order(epoch), epoch, start), start + 1):
+        for done, batch in enumerate(self._batches(epoch, start), start + 1):
             if me is self._latest:
                 self.position = done
             yield to_tensors(batch, self.backend)
         if me is self._latest:
             self.epoch, self.position = epoch + 1, 0
 
-    def _batches(self, order: Array, epoch: int, start: int) -> Iterator[Any]:
+    def _batches(self, epoch: int, start: int) -> Iterator[Any]:
         """The batches from number ``start`` on as arrays, ``prefetch`` of them made ahead."""
-        size, numbers = self.batch_size, iter(range(start, len(self)))
+        plan = self._plan(epoch)
+        numbers = iter(range(start, len(plan)))
         if self.prefetch == 0:
             for b in numbers:
-                yield self._fetch(order[b * size : (b + 1) * size], epoch, b)
+                yield self._fetch(*plan[b], epoch, b)
             return
         pool = ThreadPoolExecutor(1, "DataLoader")
         pending: deque[Future[Any]] = deque()
 
         def submit(count: int) -> None:
             for b in islice(numbers, count):
-                indices = order[b * size : (b + 1) * size]
-                pending.append(pool.submit(self._fetch, indices, epoch, b))
+                pending.append(pool.submit(self._fetch, *plan[b], epoch, b))
 
         try:
             submit(self.prefetch)
@@ -155,7 +169,7 @@ class DataLoader:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _fetch(self, indices: Array, epoch: int, number: int) -> Any:
+    def _fetch(self, indices: Array, samples: Array, epoch: int, number: int) -> Any:
         try:
             get_batch = getattr(self.dataset, "get_batch", None)
             if get_batch is not None and self.collate_fn is None:
@@ -164,7 +178,7 @@ class DataLoader:
                 batch = (self.collate_fn or default_collate)(
                     [self.dataset[int(i)] for i in indices]
                 )
-            return self._transformed(batch, Keys(self.seed, epoch, indices))
+            return self._transformed(batch, Keys(self.seed, epoch, samples))
         except Exception as error:
             some = ", ".join(map(str, indices[:8])) + (", …" if len(indices) > 8 else "")
             error.add_note(f"while loading batch {number} of epoch {epoch}: samples {some}")
@@ -180,11 +194,25 @@ class DataLoader:
         return _like(batch, columns)
 
     def _length(self) -> int:
-        return len(self.dataset) if self.sampler is None else len(self.sampler)
+        source = next(x for x in (self.batch_sampler, self.sampler, self.dataset) if x is not None)
+        return len(source)
+
+    def _plan(self, epoch: int) -> list[tuple[Array, Array]]:
+        """The batches of an epoch: (positions in the data set, the samples' numbers in keys)."""
+        if self.batch_sampler is not None:
+            parts = batches_of(self.batch_sampler, self.seed, epoch)
+            ends = np.cumsum([0, *map(len, parts)])
+            order = np.concatenate([np.empty(0, np.int64), *parts])
+        else:
+            order = self._order(epoch)
+            ends = np.minimum(np.arange(len(self) + 1) * self.batch_size, len(order))
+        given = self.sampler is not None or self.batch_sampler is not None
+        samples = numbered(order) if given else order
+        return [(order[a:b], samples[a:b]) for a, b in zip(ends[:-1], ends[1:], strict=True)]
 
     def _order(self, epoch: int) -> Array:
         if self.sampler is not None:
-            return np.fromiter(self.sampler, np.int64)
+            return indices_of(self.sampler, self.seed, epoch)
         if self.shuffle:
             return permutation(len(self.dataset), self.seed, epoch + 1)  # 0 is the default stream
         return np.arange(len(self.dataset))
