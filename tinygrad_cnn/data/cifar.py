@@ -96,8 +96,9 @@ def _decode(path: Path, split: str, classes: tuple[str, ...]) -> Array:
 def _load(path: Path) -> Array | None:
     """The array in the cache; None (decode again) if it is missing or not what was written."""
     try:
-        rows: Array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        with open(path, "rb") as file:
+            rows: Array = np.lib.format.read_array(file, allow_pickle=False)
+    except Exception:  # missing, or damaged in whatever way
         return None
     return rows if rows.dtype == np.uint8 and rows.shape[1:] == (3073,) else None
 

@@ -71,8 +71,9 @@ class FolderFiles:
         self.root = root
 
     def names(self) -> list[str]:
-        found = (path for path in self.root.rglob("*") if is_image(path.name) and path.is_file())
-        return [path.relative_to(self.root).as_posix() for path in found]
+        found = (path for path in self.root.rglob("*") if path.is_file())
+        names = (path.relative_to(self.root).as_posix() for path in found)
+        return [name for name in names if is_image(name)]
 
     def folders(self) -> set[str]:
         return {p.name for p in self.root.iterdir() if p.is_dir() and not is_hidden(p.name)}
@@ -93,14 +94,15 @@ class ZipFiles:
             raise ValueError(f"{path}: not a readable zip ({error})") from error
 
     def names(self) -> list[str]:
-        start = len(self.prefix)
-        below = (n for n in self.archive.namelist() if n.startswith(self.prefix))
-        return [name[start:] for name in below if is_image(name)]
+        return [name for name in self._below() if is_image(name)]
 
     def folders(self) -> set[str]:
-        start = len(self.prefix)
-        below = (n[start:] for n in self.archive.namelist() if n.startswith(self.prefix))
-        return {name.split("/", 1)[0] for name in below if "/" in name and not is_hidden(name)}
+        parts = (name.split("/", 1) for name in self._below() if "/" in name)
+        return {first for first, _ in parts if not is_hidden(first)}
+
+    def _below(self) -> list[str]:
+        names, start = self.archive.namelist(), len(self.prefix)
+        return [name[start:] for name in names if name.startswith(self.prefix)]
 
     def read(self, name: str) -> bytes:
         full = f"{self.path}/{self.prefix}{name}"
