@@ -20,7 +20,7 @@ from ...tensor import Around, Op, Tensor, mode
 
 # What operations find out while they run, and sizes, which may grow with the batch; their other
 # attributes are parameters.
-_FOUND = Op.RECORDED | {"shape", "winner", "mean", "var", "before"}
+_FOUND = Op.RECORDED | {"shape", "count", "winner", "mean", "var", "before"}
 
 
 class Ref(NamedTuple):
@@ -33,7 +33,7 @@ class Ref(NamedTuple):
 class Call(NamedTuple):
     """One operation that was run."""
 
-    op: Op
+    op: Any  # an Op, whose parameters differ by kind
     inputs: tuple[Ref | None, ...]  # those of the call, then the tensors among its parameters
     shapes: tuple[Shape, ...]  # of the inputs; () for scalars
     dtypes: tuple[Any, ...]  # of the inputs; None for scalars

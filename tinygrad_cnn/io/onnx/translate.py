@@ -18,6 +18,7 @@ from ...ops.normalization import BatchNorm, BatchNormInference
 from ...ops.pad import ConstantPad
 from ...ops.pool import AvgPool, MaxPool
 from ...tensor import Op
+from .trace import Call
 from .writer import Samples, Site, Writer
 
 Translation = Callable[..., str]
@@ -38,7 +39,7 @@ def translates(*kinds: type[Op]) -> Callable[[Translation], Translation]:
 # -- operations that ONNX has with the same inputs and no parameters -------------------------------
 _SAME: dict[type[Op], str] = {
     activation.LogSoftmax: "LogSoftmax", activation.Relu: "Relu", activation.Softmax: "Softmax",
-    elementwise.Add: "Add", elementwise.Divide: "Div", elementwise.Maximum: "Max",
+    elementwise.Maximum: "Max",
     elementwise.Minimum: "Min", elementwise.Multiply: "Mul", elementwise.Power: "Pow",
     elementwise.Subtract: "Sub", linalg.MatMul: "MatMul", unary.Absolute: "Abs", unary.Cos: "Cos",
     unary.Erf: "Erf", unary.Exp: "Exp", unary.Log: "Log", unary.Negative: "Neg",
@@ -56,6 +57,62 @@ def _same(w: Writer, s: Site, *inputs: str) -> str:
 @translates(views.Copy, views.Move)
 def _nothing(w: Writer, s: Site, x: str) -> str:
     return x
+
+
+# -- operators that are several operations of ours -------------------------------------------------
+@translates(elementwise.Divide)
+def _divide(w: Writer, s: Site, a: str, b: str) -> str:
+    response = _local_response(w, s)
+    return w.node("Div", a, b) if response is None else w.node("LRN", a, **response)
+
+
+# What local response normalisation divides by: (k + alpha·mean of x²)^beta, from the outside in.
+_RESPONSE = (
+    elementwise.Power, elementwise.Add, elementwise.Multiply, views.Reshape, AvgPool,
+    views.Reshape, elementwise.Multiply,
+)  # fmt: skip
+
+
+def _local_response(w: Writer, s: Site) -> dict[str, Any] | None:
+    """The attributes of LRN, if that is what this quotient is. ONNX Runtime has it for (N, C, H, W)
+    and odd windows only."""
+    x, below = s.call.inputs
+    found: list[Call] = []
+    for kind in _RESPONSE:
+        call = w.maker(below, kind)
+        if call is None:
+            return None
+        found.append(call)
+        below = call.inputs[0]
+    *scalars, _, pool, flat, squares = found
+    beta, k, alpha = (call.inputs[1] for call in scalars)
+    window: Window = pool.op.window
+    size, n, c = window.kernel[0], *s.shapes[0][:2]
+    if (
+        s.rank != 4
+        or size % 2 == 0
+        or squares.inputs != (x, x)
+        or flat.shape[:3] != (n, 1, c)
+        or window != Window((size, 1), (1, 1), ((size // 2, size // 2), (0, 0)), (1, 1))
+        or set(pool.op.divisors[0]) != {size}
+        or not all(ref is not None and ref.kind == "number" for ref in (beta, k, alpha))
+    ):
+        return None
+    names = ("beta", "bias", "alpha")
+    numbers = {n: float(ref.key) for n, ref in zip(names, (beta, k, alpha), strict=True) if ref}
+    return {"size": size, **numbers}
+
+
+@translates(elementwise.Add)
+def _add(w: Writer, s: Site, a: str, b: str) -> str:
+    """The sum; a bias that follows a transposed convolution becomes part of it."""
+    conv, row = w.maker(s.call.inputs[0], ConvInputGrad), w.maker(s.call.inputs[1], views.Reshape)
+    if conv is not None and row is not None:
+        channels = s.shapes[0][1]
+        if (row.shapes[0], row.shape) == ((channels,), (1, channels, *(1,) * (s.rank - 2))):
+            inputs = (w.value(ref, s.dtype) for ref in (*conv.inputs, *row.inputs) if ref)
+            return w.node("ConvTranspose", *inputs, **_transposed(conv))
+    return w.node("Add", a, b)
 
 
 # -- convolution, pooling, dense layers, normalisation ---------------------------------------------
@@ -76,15 +133,19 @@ def _conv(w: Writer, s: Site, *inputs: str | None) -> str:
 
 @translates(ConvInputGrad)
 def _conv_transpose(w: Writer, s: Site, x: str, weight: str) -> str:
-    window, sizes = s.op.window, s.shapes[0][2:]
+    return w.node("ConvTranspose", x, weight, **_transposed(s.call))
+
+
+def _transposed(call: Call) -> dict[str, Any]:
+    """The attributes of a transposed convolution."""
+    op: Any = call.op
+    window, sizes = op.window, call.shapes[0][2:]
     least = tuple(
         (n - 1) * step - lo - hi + d * (k - 1) + 1
         for n, k, step, (lo, hi), d in zip(sizes, *window, strict=True)
     )
-    extra = [m - n for m, n in zip(s.op.shape[2:], least, strict=True)]
-    return w.node(
-        "ConvTranspose", x, weight, group=s.op.groups, output_padding=extra, **_window(window)
-    )
+    extra = [m - n for m, n in zip(op.shape[2:], least, strict=True)]
+    return {"group": op.groups, "output_padding": extra, **_window(window)}
 
 
 @translates(MaxPool)
@@ -272,6 +333,13 @@ def _sum(w: Writer, s: Site, x: str) -> str:
     if s.call.dtypes[0] != s.dtype:
         x = _as_type(w, x, s.dtype)
     return w.reduce("ReduceSum", x, s.op.axes, s.op.keepdim)
+
+
+@translates(reduce.Mean)
+def _mean(w: Writer, s: Site, x: str) -> str:
+    if s.op.keepdim and s.rank > 2 and s.op.axes == tuple(range(2, s.rank)):
+        return w.node("GlobalAveragePool", x)
+    return w.reduce("ReduceMean", x, s.op.axes, s.op.keepdim)
 
 
 @translates(reduce.Extreme)

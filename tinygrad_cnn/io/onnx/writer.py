@@ -14,7 +14,7 @@ from ...backend import get_backend
 from ...geometry import Shape
 from ...nn import Module
 from ...random import Generator, randn
-from ...tensor import Tensor
+from ...tensor import Op, Tensor
 from ..checkpoint import write_atomically
 from .package import LARGEST_FILE, OPSET, OPSETS, onnx_package
 from .trace import Call, Ref, Trace, trace_twice
@@ -60,9 +60,9 @@ def export(
         )
     first, second = trace_twice(model, _examples(model, args), dynamic_batch)
     writer = Writer(onnx, first, second, opset_version)
-    proto = writer.model(model._get_name(), input_names, output_names)
-    if proto.ByteSize() > LARGEST_FILE:
+    if sum(t.array.nbytes for t in first.state.values()) > LARGEST_FILE:
         raise ValueError("export: an ONNX file cannot be larger than 2 GB")
+    proto = writer.model(model._get_name(), input_names, output_names)
     onnx.checker.check_model(proto, full_check=True)
     write_atomically(Path(f), proto.SerializeToString())
 
@@ -118,6 +118,7 @@ class Writer:
         for i in needed:
             self._made[i] = self._translate(i)
         self._name_results(results)
+        self._prune(results)
         make = self.onnx.helper
         graph = make.make_graph(
             self.nodes,
@@ -192,6 +193,23 @@ class Writer:
             for values in (node.input, node.output):
                 for i, value in enumerate(values):
                     values[i] = renamed.get(value, value)
+
+    def _prune(self, results: Sequence[str]) -> None:
+        """Leave out what nobody reads: a node that took over the work of others leaves them."""
+        read, kept = set(results), []
+        for node in reversed(self.nodes):
+            if node.output[0] in read:
+                kept.append(node)
+                read.update(node.input)
+        self.nodes = kept[::-1]
+        self.used = {path: t for path, t in self.used.items() if path in read}
+
+    def maker(self, ref: Ref | None, kind: type[Op]) -> Call | None:
+        """The call that made a value, if it is of this kind."""
+        if ref is None or ref.kind != "call":
+            return None
+        call = self.first.calls[ref.key]
+        return call if type(call.op) is kind else None
 
     def _info(self, name: str, shape: Shape, other: Shape, dtype: Any) -> Any:
         sizes = [
@@ -284,7 +302,7 @@ class Site:
 
     def __init__(self, call: Call, twin: Call) -> None:
         self.call, self.twin = call, twin
-        self.op: Any = call.op
+        self.op = call.op
         self.rank = len(call.shapes[0]) if call.shapes else 0
         self.shapes, self.dtype = call.shapes, call.dtype
 
