@@ -12,29 +12,12 @@ from __future__ import annotations
 import argparse
 import os
 import time
-import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 import tinygrad_cnn as tg
+from tinygrad_cnn.data import CIFAR10JPEG, Compose, DataLoader, Normalize, ToFloat
 
-CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-MEAN = np.array((0.485, 0.456, 0.406), np.float32)
-STD = np.array((0.229, 0.224, 0.225), np.float32)
-
-
-def batches(path: Path, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Normalised images (N, 3, 32, 32) and labels (N,) of the test folder in the archive."""
-    with zipfile.ZipFile(path) as archive:
-        names = sorted(name for name in archive.namelist() if name.startswith("test/"))
-        for start in range(0, len(names), size):
-            part = names[start : start + size]
-            pixels = np.stack([np.asarray(Image.open(archive.open(n)), np.float32) for n in part])
-            labels = np.array([CLASSES.index(name.split("/")[1]) for name in part])
-            yield ((pixels / 255 - MEAN) / STD).transpose(0, 3, 1, 2), labels
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def main(folder: Path, batch_size: int) -> float:
@@ -43,12 +26,13 @@ def main(folder: Path, batch_size: int) -> float:
         model = tg.models.resnet20().eval()
     model.load_state_dict({name.removeprefix("module."): t for name, t in saved.items()})
 
-    right = count = 0
+    test = CIFAR10JPEG(train=False, root=folder)
+    batches = DataLoader(test, batch_size, transform=Compose(ToFloat(), Normalize(MEAN, STD)))
+    right, count = 0, len(test)
     begin = time.perf_counter()
     with tg.inference_mode():
-        for x, y in batches(folder / "cifar10-jpeg" / "cifar10-jpeg.zip", batch_size):
-            right += int((model(tg.tensor(x)).argmax(1).numpy() == y).sum())
-            count += len(y)
+        for x, y in batches:
+            right += int((model(x).argmax(1) == y).sum())
     seconds = time.perf_counter() - begin
     print(f"test accuracy: {right / count:.4f} ({right:,} of {count:,} images, {seconds:.1f} s)")
     return right / count
