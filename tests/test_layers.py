@@ -240,9 +240,10 @@ def test_import_starts_no_backend_and_no_thread() -> None:
 def test_all_is_exactly_the_public_names() -> None:
     import tinygrad_cnn as tg
 
+    found = {**vars(tg), **{name: getattr(tg, name) for name in tg._LATER}}
     public = {
         name
-        for name, value in vars(tg).items()
+        for name, value in found.items()
         if not name.startswith("_")
         and name != "annotations"
         # A submodule becomes an attribute by being imported from anywhere; it need not be listed.
@@ -250,6 +251,20 @@ def test_all_is_exactly_the_public_names() -> None:
     }
     assert sorted(tg.__all__) == sorted(set(tg.__all__))
     assert set(tg.__all__) - {"__version__"} == public
+
+
+def test_submodules_are_imported_when_asked_for() -> None:
+    code = """
+import sys, tinygrad_cnn as tg
+assert not {"tinygrad_cnn.models", "tinygrad_cnn.data", "tinygrad_cnn.train"} & set(sys.modules)
+print(tg.models.lenet5().__class__.__module__, tg.data.DATASETS["mnist"].name, tg.onnx.__name__)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split()[1:] == ["mnist", "tinygrad_cnn.io.onnx"]
+    import tinygrad_cnn as tg
+
+    with pytest.raises(AttributeError, match="no attribute 'modles'"):
+        tg.modles  # noqa: B018
 
 
 def test_no_path_of_a_developers_machine() -> None:

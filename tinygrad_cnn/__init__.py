@@ -7,10 +7,12 @@
 [2.0, 4.0, 6.0]
 """
 
+import importlib as _importlib
+import typing as _typing
 import warnings as _warnings
 
 from . import ops  # isort: skip  (first: tensors and operations refer to each other)
-from . import autograd, cuda, data, io, models, nn, optim
+from . import autograd, cuda, io, nn, optim
 from .algorithms import set_conv_algorithm
 from .autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from .backend import available_backends, get_backend, load_backend, set_backend, use_backend
@@ -32,7 +34,7 @@ from .dtypes import float64 as double
 from .dtypes import int32 as int
 from .dtypes import int64 as long
 from .gradcheck import gradcheck, gradgradcheck
-from .io import load, onnx, save
+from .io import load, save
 from .memory import MemoryReport, memory_report
 from .ops import (
     abs,
@@ -177,6 +179,22 @@ from .summary import summary
 from .tensor import Tensor, as_tensor, from_dlpack, from_numpy, tensor
 from .threads import get_num_threads, set_num_threads
 
+if _typing.TYPE_CHECKING:
+    from . import data, models, train, viz
+    from .io import onnx
+
+_LATER = {
+    "data": ".data", "models": ".models", "onnx": ".io.onnx", "train": ".train", "viz": ".viz",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> _typing.Any:
+    """Import what not every program needs when it is first asked for: ``tg.models`` and others."""
+    if name in _LATER:
+        return _importlib.import_module(_LATER[name], __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 # log 0, 0/0, ∞ − ∞ and overflow give ±∞ and NaN in silence, as in PyTorch. A filter costs nothing
 # until NumPy has something to say; np.errstate around every operation would cost each of them.
 _warnings.filterwarnings(
@@ -208,6 +226,6 @@ __all__ = [
     "set_num_threads",
     "set_rng_state", "sigmoid", "sign", "sin", "softmax", "sort", "split", "sqrt", "square",
     "squeeze", "stack", "std", "sub", "sum", "summary", "t", "tanh", "tensor", "Tensor",
-    "tensordot", "tile", "topk", "trace", "transpose", "tril", "triu", "uint8", "unbind",
-    "unflatten", "unsqueeze", "use_backend", "var", "where", "zeros", "zeros_like",
+    "tensordot", "tile", "topk", "trace", "train", "transpose", "tril", "triu", "uint8", "unbind",
+    "unflatten", "unsqueeze", "use_backend", "var", "viz", "where", "zeros", "zeros_like",
 ]  # fmt: skip

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import importlib.metadata
 import os
 import threading
 import tomllib
@@ -391,6 +390,8 @@ _process_backend: Backend | None = None
 
 
 def _entry_points() -> dict[str, str]:
+    import importlib.metadata  # slow, and seldom needed
+
     return {e.name: e.value for e in importlib.metadata.entry_points(group="tinygrad_cnn.backends")}
 
 
