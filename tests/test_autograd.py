@@ -631,3 +631,11 @@ def test_anomaly_names_operation_layer_and_both_lines() -> None:
     with detect_anomaly():
         (x * 2).sum().backward()
     np.testing.assert_allclose(x.grad.tolist(), [2, 2])
+
+
+def test_grad_of_two_tensors_on_one_path() -> None:
+    x = tg.tensor(2.0, requires_grad=True)
+    a = x * 2
+    b = a * 3
+    y = b * b
+    assert [g.item() for g in tg.autograd.grad(y, [a, b, x])] == [72.0, 24.0, 144.0]

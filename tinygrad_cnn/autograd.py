@@ -296,7 +296,6 @@ def _leading_to(targets: Sequence[Edge], roots: Sequence[Edge], inside: bool) ->
     ends = frozenset(targets) if inside else frozenset()
     youngest = max((t.age if isinstance(t, Op) else 1 for t in targets), default=1)
     found: set[Op] = set()
-    ends = frozenset(targets)
     stack = [r for r in roots if isinstance(r, Op)]
     while stack:
         op = stack.pop()

@@ -26,24 +26,27 @@ class Pattern(NamedTuple):
 
 def filter_pattern(
     model: Module, layer: Module | str, channel: int, shape: Sequence[int], *, steps: int = 100,
-    step: float = 0.1, limits: tuple[float, float] = (0.0, 1.0), log_every: int = 10, seed: int = 0,
+    step: float = 0.1, limits: tuple[float, float] = (0.0, 1.0), start: float = 0.5,
+    log_every: int = 10, seed: int = 0,
 ) -> Pattern:  # fmt: skip
     """The image of this ``shape`` (C, H, W) that most excites one channel of ``layer``.
 
     Activation a(x) = mean of the channel over its map (the value itself after a dense layer).
-    From faint noise around the middle of ``limits`` we go along g = ∂a/∂x,
+    From faint noise around the brightness ``start`` (0 and 1 are the ``limits``) we go along
+    g = ∂a/∂x,
 
         x' = clip(x + η g / rms(g), limits)
 
     with η starting at ``step`` times their distance. A step counts only if a(x') > a(x); else η is
     halved and tried again, and after one that counted it grows by half. So the activation rises
-    from each logged value to the next. The ascent ends early where no step helps any more.
+    from each logged value to the next. The ascent ends early where no step helps any
+    more: at once, if the slope is 0 at the start because a ReLU on the way is dead there.
     Raises ValueError for a channel that the layer does not have.
     """
     low, high = limits
     like = next(model.parameters())
     noise = rand(1, *shape, generator=Generator(seed), dtype=like.dtype, backend=like.backend)
-    x = (low + high) / 2 + 0.1 * (high - low) * (noise - 0.5)
+    x = (low + (high - low) * (start + 0.1 * (noise - 0.5))).clamp(low, high)
     eta = first = step * (high - low)
     with evaluating(model):
         value, slope = _activation(model, layer, channel, x)

@@ -36,7 +36,8 @@ def save_pixels(pixels: Array, path: str | Path) -> Path:
 
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    imsave(target, np.clip(pixels, 0, 1), cmap="gray", vmin=0, vmax=1)
+    levels = np.rint(255 * np.clip(pixels, 0, 1)).astype(np.uint8)
+    imsave(target, levels if levels.ndim == 3 else np.stack([levels] * 3, axis=2))
     return target
 
 

@@ -129,3 +129,24 @@ def lines(
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     return save(drawn, path)
+
+
+def compare_trainings(
+    histories: Mapping[str, Sequence[dict[str, Any]]], path: str | Path, metric: str = "accuracy"
+) -> Path:
+    """A panel a training, by name: ``metric`` over the epochs, of training and of validation or
+    test images, from the lines of its ``metrics.jsonl``. The gap is the overfitting."""
+    drawn = figure(2.6 * len(histories), 3.2)
+    panels = drawn.subplots(1, len(histories), squeeze=False, sharey=True)[0]
+    percent = 100 if metric.endswith("accuracy") else 1
+    for axes, (name, history) in zip(panels, histories.items(), strict=True):
+        for part in PARTS:
+            key = f"{part}_{metric}"
+            points = [(line["epoch"], percent * line[key]) for line in history if key in line]
+            if points:
+                axes.plot(*_columns(points), "o-", ms=3, label=part)
+        axes.set(title=name, xlabel="epoch")
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel(metric + ", %" * (percent > 1))
+    panels[0].legend(frameon=False)
+    return save(drawn, path)
