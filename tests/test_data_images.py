@@ -277,6 +277,16 @@ def mutated(choose: random.Random, whole: bytes) -> bytes:
     return bytes(content)
 
 
+def with_checksums(png: bytes) -> bytes:
+    """The PNG with right checksums, so that damage gets beyond them."""
+    made, at = bytearray(png[:8]), 8
+    while at + 12 <= len(png):
+        end = at + 8 + int.from_bytes(png[at : at + 4], "big")
+        made += png[at:end] + struct.pack(">I", zlib.crc32(png[at + 4 : end]))
+        at = end + 4
+    return bytes(made) + png[at:]
+
+
 def fuzz(seed: int, count: int, folder: Path) -> dict[str, int]:
     """Decode damaged files: images or ValueErrors with the name, nothing else. Counts of both."""
     choose = random.Random(seed)
@@ -295,7 +305,10 @@ def fuzz(seed: int, count: int, folder: Path) -> dict[str, int]:
                 zipped.write_bytes(mutated(choose, archive))
                 images = [image for image, _ in ImageFolder(zipped)]
             else:
-                images = [decode_image(mutated(choose, wholes[k % 4]), "the file")]
+                damaged = mutated(choose, wholes[k % 4])
+                if k % 4 < 2 and choose.random() < 0.7:
+                    damaged = with_checksums(damaged)
+                images = [decode_image(damaged, "the file")]
             assert all(i.ndim == 3 and len(i) == 3 and i.dtype == np.uint8 for i in images)
             outcomes["read"] += 1
         except ValueError as error:
@@ -307,7 +320,7 @@ def fuzz(seed: int, count: int, folder: Path) -> dict[str, int]:
 @pytest.mark.filterwarnings("ignore")
 def test_no_damage_crashes_the_reader(tmp_path):
     outcomes = fuzz(1, 1500, tmp_path)
-    assert min(outcomes.values()) > 100  # both happen, so the damage is neither trivial nor total
+    assert min(outcomes.values()) > 50  # both happen, so the damage is neither trivial nor total
 
 
 # ------------------------------------------------------------------------------------------------
