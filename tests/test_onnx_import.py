@@ -226,6 +226,32 @@ def test_roles_of_initialisers(tmp_path: Path) -> None:
     assert set(model.state_dict()) == {"a.weight", "a.b", "s", "t", "m", "v"}
 
 
+@pytest.mark.parametrize(("kind", "expected"), [
+    ("FLOAT16", "float16"), ("DOUBLE", "float64"), ("BFLOAT16", "float32"), ("INT8", "int32"),
+    ("UINT16", "int32"), ("UINT8", "uint8"), ("INT32", "int32"), ("BOOL", "bool"),
+])  # fmt: skip
+def test_kinds_of_numbers(kind: str, expected: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "m.onnx", [op("Identity", "w")], {"x": X}, {"w": ints(1, 0, 1)})
+    proto = onnx.load(path)
+    values = make.make_tensor("w", getattr(onnx.TensorProto, kind), [3], [1, 0, 1])
+    proto.graph.initializer[0].CopyFrom(values)
+    path.write_bytes(proto.SerializeToString())
+    (found,) = ours(tg.onnx.load(path), X)
+    assert (found.dtype.name, found.tolist()) == (expected, [1, 0, 1])
+
+
+@pytest.mark.parametrize("kind", ["STRING", "COMPLEX64", "UINT64"])
+def test_other_kinds_of_numbers_are_refused(kind: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "m.onnx", [op("Identity", "w")], {"x": X}, {"w": ints(1)})
+    proto = onnx.load(path)
+    one = b"1" if kind == "STRING" else 1
+    values = make.make_tensor("w", getattr(onnx.TensorProto, kind), [1], [one])
+    proto.graph.initializer[0].CopyFrom(values)
+    path.write_bytes(proto.SerializeToString())
+    with pytest.raises(ValueError, match="tensor 'w' has dtype .* which is not supported"):
+        tg.onnx.load(path)
+
+
 def test_names_of_any_kind_find_a_place(tmp_path: Path) -> None:
     names = ["forward", "a", "a.b", "_hooks", "__class__", "", ".", "steps", "places.x", "training",
              "onnx::Conv_1", "state_dict.", "b_", "b"]  # fmt: skip

@@ -176,7 +176,7 @@ def _array(onnx: Any, proto: Any, folder: Path) -> np.ndarray[Any, Any]:
         raise ValueError(f"tensor {proto.name!r} is damaged: {error}") from error
     if array.shape != tuple(proto.dims):
         raise ValueError(f"tensor {proto.name!r} is damaged: its sizes are {tuple(proto.dims)}")
-    array = np.array(array, array.dtype.newbyteorder("="))
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.dtype in SUPPORTED:
         return array
     if array.dtype.name == "bfloat16":
