@@ -22,8 +22,10 @@ Functions inside kernels (v, a, b, c vectors; x scalar; p address; n count of la
     power_of_two(v) = 2**v for whole v in [-126, 127]   round_even(v)
     load_f32(p)  store_f32(p, x)  load_i64(p)  store_i64(p, i)    scalars
     transpose_square(p, s, q, t)   N × N floats at q, rows t bytes apart, transposed to p, rows s
-    apart unpack(p, 12)                  the 12 (a literal) int64 at p, as a tuple: a table of
-    parameters
+    apart
+    transpose_part(p, s, q, t, n, m)   the same, reading n floats of each row (the others are 0) and
+    writing m
+    unpack(p, 12)                  the 12 (a literal) int64 at p, as a tuple: a table of parameters
 """
 
 from __future__ import annotations
@@ -366,27 +368,46 @@ def unpack(typingctx: Any, address: Any, count: Any) -> Any:
     return types.UniTuple(types.int64, n)(types.int64, count), generate
 
 
+def _emit_transpose(b: ir.IRBuilder, rows: list[ir.Value]) -> None:
+    """log2(N) rounds swap the off-diagonal quarters of ever smaller squares."""
+    half = WIDTH // 2
+    while half:
+        keep_low = [i if not i & half else WIDTH + i - half for i in range(WIDTH)]
+        keep_high = [i + half if not i & half else WIDTH + i for i in range(WIDTH)]
+        for i in (i for i in range(WIDTH) if not i & half):
+            low, high = rows[i], rows[i + half]
+            rows[i] = b.shuffle_vector(low, high, ir.Constant(VECTOR_I32, keep_low))
+            rows[i + half] = b.shuffle_vector(low, high, ir.Constant(VECTOR_I32, keep_high))
+        half //= 2
+
+
 @intrinsic
 def transpose_square(
     typingctx: Any, target: Any, target_step: Any, source: Any, source_step: Any
 ) -> Any:
-    """Rows are read whole; then log2(N) rounds swap the off-diagonal quarters of ever smaller
-    squares."""
-
     def generate(context: Any, b: Any, signature: Any, args: Any) -> Any:
         target, target_step, source, source_step = args
         rows = [emit_load(b, b.add(source, b.mul(source_step, const(i)))) for i in range(WIDTH)]
-        half = WIDTH // 2
-        while half:
-            keep_low = [i if not i & half else WIDTH + i - half for i in range(WIDTH)]
-            keep_high = [i + half if not i & half else WIDTH + i for i in range(WIDTH)]
-            for i in (i for i in range(WIDTH) if not i & half):
-                low, high = rows[i], rows[i + half]
-                rows[i] = b.shuffle_vector(low, high, ir.Constant(VECTOR_I32, keep_low))
-                rows[i + half] = b.shuffle_vector(low, high, ir.Constant(VECTOR_I32, keep_high))
-            half //= 2
+        _emit_transpose(b, rows)
         for i, row in enumerate(rows):
             emit_store(b, row, b.add(target, b.mul(target_step, const(i))))
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 4), generate
+
+
+@intrinsic
+def transpose_part(
+    typingctx: Any, target: Any, target_step: Any, source: Any, source_step: Any, n: Any, m: Any
+) -> Any:
+    def generate(context: Any, b: Any, signature: Any, args: Any) -> Any:
+        target, target_step, source, source_step, n, m = args
+        reading, writing = emit_mask(b, n), emit_mask(b, m)
+        places = [b.add(source, b.mul(source_step, const(i))) for i in range(WIDTH)]
+        rows = [emit_load_masked(b, place, reading) for place in places]
+        _emit_transpose(b, rows)
+        for i, row in enumerate(rows):
+            emit_store_masked(b, row, b.add(target, b.mul(target_step, const(i))), writing)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 6), generate

@@ -39,7 +39,17 @@ from .microkernel import (
     panels,
 )
 from .runtime import address, device, kernel, max_workers
-from .simd import BYTES, WIDTH, load_f32, splat, store, store_f32, unpack
+from .simd import (
+    BYTES,
+    WIDTH,
+    load,
+    load_f32,
+    splat,
+    store,
+    store_f32,
+    transpose_part,
+    unpack,
+)
 from .winograd_tiles import F2, F3, M, Transforms
 
 # Rows of the micro-kernel for NV = 1, 2, 3: tiles of V are evenly spaced.
@@ -50,18 +60,23 @@ STAGED_WEIGHTS = 16 << 20  # transformed weights above which stages are separate
 STAGED_SUMS = 1 << 20  # sums of a weight gradient, likewise
 WEIGHT_ROWS = 64  # of a chunk that transforms weights
 GROUP = 8  # tiles of a chunk that only transforms
+PHASE_BYTES = 8 * 11  # of a row of the table of phases
 
 
 class Phase(NamedTuple):
-    """A part of the input with its kernel: where both begin (bytes), pixels, padding, taps."""
+    """A part of the input with its kernel: where it begins (bytes), pixels, padding; its taps are
+    rows i, i + i_step, … and columns j, j + j_step, … of the whole kernel."""
 
     start: int
     h: int
     w: int
     top: int
     left: int
-    w_start: int
+    i: int
+    i_step: int
     rows: int
+    j: int
+    j_step: int
     columns: int
 
 
@@ -105,6 +120,12 @@ def padded(channels: int) -> int:
     return -(-channels // WIDTH) * WIDTH
 
 
+def tile_pitch(channels: int) -> int:
+    """Floats from tile to tile of V and M: multiples of 512 bytes would put the tiles that one
+    micro-kernel reads into few sets of the first-level cache."""
+    return channels + (WIDTH if channels % 128 == 0 else 0)
+
+
 @lru_cache(maxsize=512)
 def make_plan(problem: Problem, F: Transforms, gradient: bool = False) -> Plan:
     """Blocking for one problem with the transforms ``F``; ``gradient``: of the weights."""
@@ -122,16 +143,17 @@ def make_plan(problem: Problem, F: Transforms, gradient: bool = False) -> Plan:
         block = min(tiles, 64, max(least, FUSED_BYTES // tile_bytes // 8 * 8))
     # One more cache line from entry to entry: a power of two would put all of them into one cache
     # set.
-    v_step, m_step = ((block + max(MR)) * 4 * width + 64 for width in (kp, op))
+    pitches = [tile_pitch(width) for width in (kp, op)]
+    v_step, m_step = ((block + max(MR)) * 4 * pitch + 64 for pitch in pitches)
     u_step = k * op * 4 + 64
     parts = np.array(phases, np.int64)
-    a_rows = np.arange(block + max(MR), dtype=np.int64) * 4 * kp
-    c_rows = np.arange(block + max(MR), dtype=np.int64) * 4 * op
+    a_rows = np.arange(block + max(MR), dtype=np.int64) * 4 * pitches[0]
+    c_rows = np.arange(block + max(MR), dtype=np.int64) * 4 * pitches[1]
     taps = np.zeros(1, np.int64)
     table = (tiles, high, wide, len(phases), address(parts), s_n, s_h, s_w, c, cp, k, kp, p, q, o,
              op, o_n, o_h, o_w, block, v_step, m_step, cut.nr, MR[cut.wide - 1],
              MR[cut.narrow - 1], u_step, address(a_rows), address(c_rows), address(taps),
-             copy_window.load())  # fmt: skip
+             copy_window.load(), *pitches)  # fmt: skip
     return Plan(np.array(table, np.int64), tiles, block, staged, v_step, m_step, u_step, cut,
                 [parts, a_rows, c_rows, taps])  # fmt: skip
 
@@ -152,6 +174,30 @@ def products(plan, first, count, v, mm, u, wide, narrow):
                  WIDTH, 0, 0)  # fmt: skip
 
 
+@device
+def taps_rows(taps: int) -> int:
+    """Vectors of room for the taps of WIDTH columns: whole squares."""
+    return -(-taps // WIDTH) * WIDTH
+
+
+@device
+def read_taps(w, s_n, s_i, s_j, high, wide, lanes, taps):
+    """taps[i·wide + j][lane] = w[lane, i, j] for ``lanes`` of WIDTH columns, the others 0.
+
+    Taps that are neighbours in memory are read as vectors and transposed: 4 times as fast.
+    """
+    if lanes == WIDTH and s_j == 4 and s_i == 4 * wide:
+        for at in range(0, high * wide, WIDTH):
+            transpose_part(taps + at * BYTES, BYTES, w + 4 * at, s_n, min(WIDTH, high * wide - at),
+                           WIDTH)  # fmt: skip
+        return
+    for tap in range(high * wide):
+        source, to = w + tap // wide * s_i + tap % wide * s_j, taps + tap * BYTES
+        store(to, splat(np.float32(0)))
+        for lane in range(lanes):
+            store_f32(to + 4 * lane, load_f32(source + lane * s_n))
+
+
 def _kernels(F):
     """The kernels for one size of the taps."""
     r, size, entries = F.r, F.size, F.entries
@@ -165,7 +211,7 @@ def _kernels(F):
         tiles, high, wide, phases, parts, s_n, s_h, s_w, c, cp = unpack(plan, 10)
         image, place = index // (high * wide), index % (high * wide)
         for phase in range(phases):
-            start, h, w, top, left = unpack(parts + 64 * phase, 5)
+            start, h, w, top, left = unpack(parts + PHASE_BYTES * phase, 5)
             row, column = place // wide * M - top, place % wide * M - left
             source, to = x + start + image * s_n, target + 4 * phase * cp
             inside = row >= 0 and column >= 0 and row + size <= h and column + size <= w
@@ -202,8 +248,9 @@ def _kernels(F):
     def fused(chunk, worker, plan, x, y, u, bias, mode, scratch, scratch_bytes, wide, narrow):
         """All three stages for one block of tiles."""
         (tiles,) = unpack(plan, 1)
-        cp, k, kp = unpack(plan + 8 * 9, 3)
+        (cp,) = unpack(plan + 8 * 9, 1)
         (op,) = unpack(plan + 8 * 15, 1)
+        v_pitch, m_pitch = unpack(plan + 8 * 30, 2)
         block, v_step, m_step = unpack(plan + 8 * 19, 3)
         (u_step,) = unpack(plan + 8 * 25, 1)
         work = scratch + worker * scratch_bytes
@@ -213,72 +260,77 @@ def _kernels(F):
         first = chunk * block
         count = min(block, tiles - first)
         for t in range(count):
-            read_tile(plan, first + t, x, work, local, v + 4 * t * kp, v_step)
+            read_tile(plan, first + t, x, work, local, v + 4 * t * v_pitch, v_step)
         for f in range(entries):
             products(plan, 0, count, v + f * v_step, mm + f * m_step, u + f * u_step, wide, narrow)
         for t in range(count):
-            write_tile(plan, first + t, mm + 4 * t * op, work, local, y, bias, mode)
+            write_tile(plan, first + t, mm + 4 * t * m_pitch, work, local, y, bias, mode)
 
     @kernel(name=f"winograd{r}_inputs")
     def inputs(chunk, worker, plan, first, count, x, v, scratch, scratch_bytes):
         """Stage 1 for ``GROUP`` tiles a chunk."""
-        (kp,) = unpack(plan + 8 * 11, 1)
+        (v_pitch,) = unpack(plan + 8 * 30, 1)
         block, v_step = unpack(plan + 8 * 19, 2)
         work = scratch + worker * scratch_bytes
         for t in range(chunk * GROUP, min(count, chunk * GROUP + GROUP)):
-            read_tile(plan, first + t, x, work, work + work_bytes, v + 4 * t * kp, v_step)
+            read_tile(plan, first + t, x, work, work + work_bytes, v + 4 * t * v_pitch, v_step)
 
     @kernel(name=f"winograd{r}_outputs")
     def outputs(chunk, worker, plan, first, count, mm, y, bias, mode, scratch, scratch_bytes):
         """Stage 3 for ``GROUP`` tiles a chunk."""
-        (op,) = unpack(plan + 8 * 15, 1)
+        (m_pitch,) = unpack(plan + 8 * 31, 1)
         work = scratch + worker * scratch_bytes
         for t in range(chunk * GROUP, min(count, chunk * GROUP + GROUP)):
-            write_tile(plan, first + t, mm + 4 * t * op, work, work + work_bytes, y, bias, mode)
+            write_tile(
+                plan, first + t, mm + 4 * t * m_pitch, work, work + work_bytes, y, bias, mode
+            )
 
     @device
     def transform_columns(
-        w, s_k, s_n, s_i, s_j, rows, columns, first, last, n, lanes, target, k_step, u_step, work
-    ):
-        """WIDTH columns of U, of which ``lanes`` exist, for the rows from ``first`` to ``last``:
-        gathered, then transformed. target[f][k − first][column]."""
-        taps = work + work_bytes
+        w, s_k, s_n, s_i, s_j, high, wide, part, first, last, n, lanes, target, k_step, u_step,
+        work,
+    ):  # fmt: skip
+        """WIDTH columns of U, of which ``lanes`` exist, for the rows from ``first`` to ``last`` of
+        the phase at ``part``: target[f][k − first][column]."""
+        i, i_step, rows, j, j_step, columns = unpack(part + 40, 6)
+        square = work + work_bytes
+        taps = square + r * r * BYTES
         for at in range(0, r * r * BYTES, BYTES):
-            store(taps + at, splat(np.float32(0)))
+            store(square + at, splat(np.float32(0)))
         for k in range(first, last):
-            for lane in range(lanes):
-                source = w + k * s_k + (n + lane) * s_n
-                for i in range(rows):
-                    for j in range(columns):
-                        value = load_f32(source + i * s_i + j * s_j)
-                        store_f32(taps + (r * i + j) * BYTES + 4 * lane, value)
-            weight_tile(taps, work, target + (k - first) * k_step, u_step)
+            read_taps(w + k * s_k + n * s_n, s_n, s_i, s_j, high, wide, lanes, taps)
+            for row in range(r):
+                for column in range(r):
+                    if row < rows and column < columns:
+                        tap = (i + row * i_step) * wide + j + column * j_step
+                        store(square + (r * row + column) * BYTES, load(taps + tap * BYTES))
+            weight_tile(square, work, target + (k - first) * k_step, u_step)
 
     @kernel(name=f"winograd{r}_weights")
-    def weights(chunk, worker, plan, w, s_k, s_n, s_i, s_j, u, scratch, scratch_bytes):
-        """U[f][panel][k][column] for WEIGHT_ROWS of k of one phase and WIDTH columns a chunk.
+    def weights(chunk, worker, plan, w, s_k, s_n, s_i, s_j, high, wide, u, scratch, scratch_bytes):
+        """U[f][panel][k][column] for WEIGHT_ROWS channels of all phases and WIDTH columns a chunk.
 
-        Neighbouring k of one panel are neighbours in memory: the (r+3)² streams are written in
-        order.
+        Neighbouring k of one panel are neighbours in memory: the streams are written in order.
         """
-        (parts,) = unpack(plan + 8 * 4, 1)
+        phases, parts = unpack(plan + 8 * 3, 2)
         c, cp, k_count = unpack(plan + 8 * 8, 3)
         o, op = unpack(plan + 8 * 14, 2)
         (nr,) = unpack(plan + 8 * 22, 1)
         (u_step,) = unpack(plan + 8 * 25, 1)
-        n, block = chunk % (op // WIDTH) * WIDTH, chunk // (op // WIDTH)
-        blocks = -(-c // WEIGHT_ROWS)
-        phase, first = block // blocks, block % blocks * WEIGHT_ROWS
-        w_start, rows, columns = unpack(parts + 64 * phase + 40, 3)
+        n, first = chunk % (op // WIDTH) * WIDTH, chunk // (op // WIDTH) * WEIGHT_ROWS
         panel = n // nr * nr
         width, last = min(nr, op - panel), min(first + WEIGHT_ROWS, c)
-        to = u + (panel * k_count + n - panel + (phase * cp + first) * width) * 4
-        work = scratch + worker * scratch_bytes
-        transform_columns(w + w_start, s_k, s_n, s_i, s_j, rows, columns, first, last, n,
-                          min(WIDTH, o - n), to, 4 * width, u_step, work)  # fmt: skip
-        if last == c and k_count > c:  # the channels that only pad the phase
-            transform_columns(w, 0, 0, 0, 0, rows, columns, c, cp, n, 0,
-                              to + (c - first) * 4 * width, 4 * width, u_step, work)  # fmt: skip
+        to = u + (panel * k_count + n - panel + first * width) * 4
+        for phase in range(phases):  # one by one: each writes (r+3)² streams
+            transform_columns(w, s_k, s_n, s_i, s_j, high, wide, parts + PHASE_BYTES * phase,
+                              first, last, n, min(WIDTH, o - n), to + phase * cp * width * 4,
+                              4 * width, u_step, scratch + worker * scratch_bytes)  # fmt: skip
+        if last == c and k_count > c:  # the channels that only pad a phase
+            for f in range(entries):
+                for phase in range(phases):
+                    for k in range(c, cp):
+                        place = to + f * u_step + (phase * cp + k - first) * width * 4
+                        store(place, splat(np.float32(0)))
 
     @kernel(name=f"winograd{r}_panel_products")
     def panel_products(
@@ -293,6 +345,8 @@ def _kernels(F):
         s_n,
         s_i,
         s_j,
+        high,
+        columns,
         scratch,
         scratch_bytes,
         wide,
@@ -310,7 +364,7 @@ def _kernels(F):
             plan + 8 * 20, 9
         )
         work = scratch + worker * scratch_bytes
-        u = work + work_bytes + r * r * BYTES
+        u = work + work_bytes + (r * r + taps_rows(high * columns)) * BYTES
         first = chunk * nr
         width = min(nr, op - first)
         mr, entry = (mr_wide, wide) if width == nr else (mr_narrow, narrow)
@@ -318,11 +372,11 @@ def _kernels(F):
         blocks = -(-c // WEIGHT_ROWS)
         for block in range(phases * blocks):
             phase, k = block // blocks, block % blocks * WEIGHT_ROWS
-            w_start, rows, columns = unpack(parts + 64 * phase + 40, 3)
             last = min(k + WEIGHT_ROWS, c)
             for n in range(0, width, WIDTH):
-                transform_columns(w + w_start, s_k, s_n, s_i, s_j, rows, columns, k, last,
-                                  first + n, min(WIDTH, o - first - n), u + 4 * n, 4 * width, step,
+                transform_columns(w, s_k, s_n, s_i, s_j, high, columns,
+                                  parts + PHASE_BYTES * phase, k, last, first + n,
+                                  min(WIDTH, o - first - n), u + 4 * n, 4 * width, step,
                                   work)  # fmt: skip
             start = v + 4 * (phase * cp + k)
             for f in range(entries):
@@ -349,20 +403,32 @@ def _scratch(per_worker: int) -> Any:
 
 
 class Weights(NamedTuple):
-    """Kernels as a matrix: address of tap (0, 0) and byte strides of (k, n, i, j)."""
+    """Kernels as a matrix: address, byte strides of (k, n, i, j), rows and columns."""
 
     start: int
     strides: Shape
+    high: int
+    wide: int
+
+    @property
+    def arguments(self) -> tuple[int, ...]:
+        """In the order of the kernels' arguments."""
+        return (self.start, *self.strides, self.high, self.wide)
+
+    @property
+    def taps_bytes(self) -> int:
+        """See ``taps_rows``."""
+        return -(-self.high * self.wide // WIDTH) * WIDTH * BYTES
 
 
 def transform_weights(plan: Plan, w: Weights, problem: Problem, F: Transforms) -> Any:
     """U of all weights."""
     u = empty((F.entries * plan.u_step // 4,), np.float32)
-    per_worker = (F.entries + F.r**2) * BYTES
+    per_worker = (F.entries + F.r**2) * BYTES + w.taps_bytes
     scratch = _scratch(per_worker)
-    blocks = len(problem.phases) * -(-problem.c // WEIGHT_ROWS)
-    KERNELS[F.r].weights(blocks * (padded(problem.o) // WIDTH), address(plan.table), w.start,
-                         *w.strides, address(u), address(scratch), per_worker)  # fmt: skip
+    chunks = -(-problem.c // WEIGHT_ROWS) * (padded(problem.o) // WIDTH)
+    KERNELS[F.r].weights(chunks, address(plan.table), *w.arguments, address(u), address(scratch),
+                         per_worker)  # fmt: skip
     return u
 
 
@@ -389,15 +455,16 @@ def _run_staged(
 ) -> None:
     run, entries, table = KERNELS[F.r], F.entries, address(plan.table)
     local = _local_bytes(problem, F)
-    panel_bytes = (entries + F.r**2) * BYTES + entries * (WEIGHT_ROWS * plan.panels.nr * 4 + 64)
+    panel_bytes = (entries + F.r**2) * BYTES + w.taps_bytes
+    panel_bytes += entries * (WEIGHT_ROWS * plan.panels.nr * 4 + 64)
     scratch = _scratch(max(local, panel_bytes))
     v, mm = (empty((entries * step // 4,), np.float32) for step in (plan.v_step, plan.m_step))
     for first in range(0, plan.tiles, plan.block):
         count = min(plan.block, plan.tiles - first)
         groups = -(-count // GROUP)
         run.inputs(groups, table, first, count, x, address(v), address(scratch), local)
-        run.panel_products(plan.panels.number, table, count, address(v), address(mm), w.start,
-                           *w.strides, address(scratch), panel_bytes, *_micro(plan))  # fmt: skip
+        run.panel_products(plan.panels.number, table, count, address(v), address(mm),
+                           *w.arguments, address(scratch), panel_bytes, *_micro(plan))  # fmt: skip
         run.outputs(groups, table, first, count, address(mm), y,
                     0 if bias is None else address(bias), mode, address(scratch),
                     local)  # fmt: skip
@@ -411,7 +478,7 @@ def _local_bytes(problem: Problem, F: Transforms) -> int:
 
 def _micro(plan: Plan) -> tuple[int, int]:
     """Addresses of the micro-kernels."""
-    step = int(plan.table[11]) * 4  # from tile to tile of V
+    step = int(plan.table[30]) * 4  # from tile to tile of V
     wide, narrow = plan.panels.wide, plan.panels.narrow
     return (
         even_rows_kernel(MR[wide - 1], wide, WIDTH, step).load(),
@@ -428,10 +495,11 @@ def _padded_bias(bias: Any, op: int) -> Any:
     return out
 
 
-def whole(x: Any, top: int, left: int) -> tuple[Phase, ...]:
-    """The one phase of a 3×3 kernel of stride 1."""
+def whole(x: Any, top: int, left: int, turned: bool = False) -> tuple[Phase, ...]:
+    """The one phase of a 3×3 kernel of stride 1, or of the kernel turned by 180°."""
     h, w = x.shape[2:]
-    return (Phase(0, h, w, top, left, 0, 3, 3),)
+    taps = (2, -1, 3) if turned else (0, 1, 3)
+    return (Phase(0, h, w, top, left, *taps, *taps),)
 
 
 def conv(
@@ -446,9 +514,9 @@ def conv(
     )
     phases = whole(x, window.padding[0][0], window.padding[1][0])
     problem = problem_of(x.shape[:2], x.strides, phases, y.shape[1:], y.strides)
-    strides = (w.strides[1], w.strides[0], *w.strides[2:])
+    weights = Weights(address(w), (w.strides[1], w.strides[0], *w.strides[2:]), 3, 3)
     mode = (RELU if relu else 0) | (ACCUMULATE if into is not None else 0)
-    convolve(problem, F3, address(x), address(y), Weights(address(w), strides), bias, mode)
+    convolve(problem, F3, address(x), address(y), weights, bias, mode)
     return y
 
 
@@ -458,10 +526,9 @@ def conv_input_grad(
     """As ``conv_direct.conv_input_grad``, for a 3×3 kernel of stride 1 without groups."""
     gy = to_channels_last(gy)
     gx = channels_last(shape) if into is None else into
-    phases = whole(gy, 2 - window.padding[0][0], 2 - window.padding[1][0])
+    phases = whole(gy, 2 - window.padding[0][0], 2 - window.padding[1][0], turned=True)
     problem = problem_of(gy.shape[:2], gy.strides, phases, shape[1:], gx.strides)
-    s_o, s_c, s_i, s_j = w.strides
-    turned = Weights(address(w) + 2 * (s_i + s_j), (s_o, s_c, -s_i, -s_j))
+    weights = Weights(address(w), w.strides, 3, 3)
     mode = ACCUMULATE if into is not None else 0
-    convolve(problem, F3, address(gy), address(gx), turned, None, mode)
+    convolve(problem, F3, address(gy), address(gx), weights, None, mode)
     return gx

@@ -19,17 +19,28 @@ import numpy as np
 
 from tinygrad_cnn.geometry import Shape, Window
 
-from .layout import to_channels_last
+from .layout import to_channels_last, zero_floats
 from .memory import empty
 from .microkernel import call, columns_kernel
 from .runtime import address, device, kernel, max_workers
-from .simd import BYTES, WIDTH, load, load_f32, store, store_f32, unpack
-from .winograd import GROUP, KERNELS, Plan, Problem, make_plan, padded, problem_of, whole
+from .simd import BYTES, WIDTH, load, load_f32, store, store_f32, transpose_part, unpack
+from .winograd import (
+    GROUP,
+    KERNELS,
+    PHASE_BYTES,
+    Plan,
+    Problem,
+    make_plan,
+    padded,
+    problem_of,
+    taps_rows,
+    whole,
+)
 from .winograd_tiles import F2, F3, M, Transforms
 
 SPLITS = 8
 SPLIT_BYTES = 16 << 20  # of the sums of all splits
-PANEL_ROWS = 64  # input channels of a chunk that adds up and transforms back at once
+PANEL_ROWS = 64  # of the sums in a chunk that adds up and transforms back at once
 SUM_ROWS = 16  # channels of a chunk that transforms sums back
 # Rows of the micro-kernel for one vector and for two or three: they divide every padded channel
 # count and fit the registers.
@@ -42,11 +53,12 @@ def entry_sums(plan, count, v, d, sums, k_list, first, wide, narrow, accumulate)
     ``first``."""
     (op,) = unpack(plan + 8 * 15, 1)
     (nr,) = unpack(plan + 8 * 22, 1)
+    (d_pitch,) = unpack(plan + 8 * 31, 1)
     for o in range(0, op, nr):
         entry = wide if op - o >= nr else narrow
         mr = MR_ONE if min(nr, op - o) == WIDTH else MR_MORE
         for at in range(first[0], first[1], mr):
-            call(entry, v + 4 * at, 0, k_list, count, d + 4 * o, 4 * op,
+            call(entry, v + 4 * at, 0, k_list, count, d + 4 * o, 4 * d_pitch,
                  sums + 4 * (at * op + o), 4 * op, accumulate)  # fmt: skip
 
 
@@ -93,6 +105,7 @@ def _kernels(F):
         (tiles,) = unpack(plan, 1)
         cp, k, kp = unpack(plan + 8 * 9, 3)
         (op,) = unpack(plan + 8 * 15, 1)
+        v_pitch, d_pitch = unpack(plan + 8 * 30, 2)
         block, v_step, d_step = unpack(plan + 8 * 19, 3)
         (k_list,) = unpack(plan + 8 * 26, 1)
         work = scratch + worker * scratch_bytes
@@ -104,8 +117,8 @@ def _kernels(F):
         for first in range(begin, end, block):
             count = min(block, end - first)
             for t in range(count):
-                read_tile(plan, first + t, x, work, local, v + 4 * t * kp, v_step)
-                read_gradient(plan, first + t, gy, work, local, d + 4 * t * op, d_step)
+                read_tile(plan, first + t, x, work, local, v + 4 * t * v_pitch, v_step)
+                read_gradient(plan, first + t, gy, work, local, d + 4 * t * d_pitch, d_step)
             for f in range(entries):
                 entry_sums(plan, count, v + f * v_step, d + f * d_step, out + f * s_step, k_list,
                            (0, kp), wide, narrow, first > begin)  # fmt: skip
@@ -113,49 +126,59 @@ def _kernels(F):
     @kernel(name=f"winograd{r}_gradients")
     def gradients(chunk, worker, plan, first, count, gy, d, scratch, scratch_bytes):
         """The transformed gradients of ``GROUP`` tiles a chunk."""
-        (op,) = unpack(plan + 8 * 15, 1)
+        (d_pitch,) = unpack(plan + 8 * 31, 1)
         block, v_step, d_step = unpack(plan + 8 * 19, 3)
         work = scratch + worker * scratch_bytes
         for t in range(chunk * GROUP, min(count, chunk * GROUP + GROUP)):
-            read_gradient(plan, first + t, gy, work, work + work_bytes, d + 4 * t * op, d_step)
+            read_gradient(plan, first + t, gy, work, work + work_bytes, d + 4 * t * d_pitch, d_step)
 
     @device
     def transform_back(
-        sums, step, splits, split_step, gw, s_i, s_j, s_o, rows, columns, lanes, total
+        plan, sums, step, phase_step, splits, split_step, gw, s_o, high, wide, lanes, total
     ):
         """gw[o, :, :] = Gᵀ(Σ_splits S)G for one input and WIDTH output channels, of which
-        ``lanes`` exist."""
-        work, taps = total + entries * BYTES, total + 2 * entries * BYTES
-        for f in range(entries):
-            value = load(sums + f * step)
-            for split in range(1, splits):
-                value = value + load(sums + f * step + split * split_step)
-            store(total + f * BYTES, value)
-        weight_back(total, BYTES, work, taps)
-        for lane in range(lanes):
-            for i in range(rows):
-                for j in range(columns):
-                    value_ij = load_f32(taps + (r * i + j) * BYTES + 4 * lane)
-                    store_f32(gw + lane * s_o + i * s_i + j * s_j, value_ij)
+        ``lanes`` exist, of all phases."""
+        phases, parts = unpack(plan + 8 * 3, 2)
+        work, square = total + entries * BYTES, total + 2 * entries * BYTES
+        taps = square + r * r * BYTES
+        zero_floats(taps, taps_rows(high * wide) * WIDTH)
+        for phase in range(phases):
+            i, i_step, rows, j, j_step, columns = unpack(parts + PHASE_BYTES * phase + 40, 6)
+            start = sums + phase * phase_step
+            for f in range(entries):
+                value = load(start + f * step)
+                for split in range(1, splits):
+                    value = value + load(start + f * step + split * split_step)
+                store(total + f * BYTES, value)
+            weight_back(total, BYTES, work, square)
+            for row in range(r):
+                for column in range(r):
+                    if row < rows and column < columns:
+                        tap = (i + row * i_step) * wide + j + column * j_step
+                        store(taps + tap * BYTES, load(square + (r * row + column) * BYTES))
+        if lanes == WIDTH:
+            for at in range(0, high * wide, WIDTH):
+                transpose_part(gw + 4 * at, s_o, taps + at * BYTES, BYTES, WIDTH,
+                               min(WIDTH, high * wide - at))  # fmt: skip
+        else:
+            for lane in range(lanes):
+                for tap in range(high * wide):
+                    value_at = load_f32(taps + tap * BYTES + 4 * lane)
+                    store_f32(gw + lane * s_o + 4 * tap, value_at)
 
     @kernel(name=f"winograd{r}_back")
     def back(
-        chunk, worker, plan, sums, s_step, splits, gw, s_o, s_c, s_i, s_j, scratch, scratch_bytes
+        chunk, worker, plan, sums, s_step, splits, gw, s_o, s_c, high, wide, scratch, scratch_bytes
     ):
-        """gw from the sums of all splits, for ``SUM_ROWS`` input channels of one phase and WIDTH
-        output channels a chunk."""
-        (parts,) = unpack(plan + 8 * 4, 1)
+        """gw from the sums of all splits, for ``SUM_ROWS`` input and WIDTH output channels a
+        chunk."""
         c, cp = unpack(plan + 8 * 8, 2)
         o, op = unpack(plan + 8 * 14, 2)
-        n, block = chunk % (op // WIDTH) * WIDTH, chunk // (op // WIDTH)
-        blocks = -(-c // SUM_ROWS)
-        phase, first = block // blocks, block % blocks * SUM_ROWS
-        w_start, rows, columns = unpack(parts + 64 * phase + 40, 3)
+        n, first = chunk % (op // WIDTH) * WIDTH, chunk // (op // WIDTH) * SUM_ROWS
         for k in range(first, min(first + SUM_ROWS, c)):
-            transform_back(sums + 4 * ((phase * cp + k) * op + n), s_step, splits,
-                           entries * s_step, gw + w_start + n * s_o + k * s_c,
-                           s_i, s_j, s_o, rows, columns, min(WIDTH, o - n),
-                           scratch + worker * scratch_bytes)  # fmt: skip
+            transform_back(plan, sums + 4 * (k * op + n), s_step, 4 * cp * op, splits,
+                           entries * s_step, gw + n * s_o + k * s_c, s_o, high, wide,
+                           min(WIDTH, o - n), scratch + worker * scratch_bytes)  # fmt: skip
 
     @kernel(name=f"winograd{r}_panel_sums")
     def panel_sums(
@@ -168,41 +191,41 @@ def _kernels(F):
         gw,
         s_o,
         s_c,
-        s_i,
-        s_j,
+        high,
+        wide,
         scratch,
         scratch_bytes,
-        wide,
-        narrow,
+        wide_entry,
+        narrow_entry,
     ):
-        """Sums over all tiles for PANEL_ROWS input channels and one panel of output channels a
-        chunk,
-        transformed back while they are in the cache."""
-        (parts,) = unpack(plan + 8 * 4, 1)
+        """Sums over all tiles for PANEL_ROWS (channels of all phases) and one panel of output
+        channels a chunk, transformed back while they are in the cache."""
+        (phases,) = unpack(plan + 8 * 3, 1)
         c, cp = unpack(plan + 8 * 8, 2)
         o, op = unpack(plan + 8 * 14, 2)
         v_step, d_step, nr = unpack(plan + 8 * 20, 3)
         (k_list,) = unpack(plan + 8 * 26, 1)
-        panels, blocks = -(-op // nr), -(-cp // PANEL_ROWS)
-        n, block = chunk % panels * nr, chunk // panels
-        phase, first = block // blocks, block % blocks * PANEL_ROWS
-        w_start, rows_of_w, columns = unpack(parts + 64 * phase + 40, 3)
-        width, rows = min(nr, op - n), min(PANEL_ROWS, cp - first)
+        (d_pitch,) = unpack(plan + 8 * 31, 1)
+        panels, together = -(-op // nr), PANEL_ROWS // phases
+        n, first = chunk % panels * nr, chunk // panels * together
+        width, rows = min(nr, op - n), min(together, cp - first)
         total = scratch + worker * scratch_bytes
-        sums = total + (2 * entries + r * r) * BYTES
-        step = PANEL_ROWS * width * 4 + 64
-        start = v + 4 * (phase * cp + first)
+        sums = total + (2 * entries + r * r + taps_rows(high * wide)) * BYTES
+        step, phase_step = PANEL_ROWS * width * 4 + 64, rows * width * 4
+        mr = MR_ONE if width == WIDTH else MR_MORE
+        entry = wide_entry if width == nr else narrow_entry
         for f in range(entries):
-            mr = MR_ONE if width == WIDTH else MR_MORE
-            for at in range(0, rows, mr):
-                call(wide if width == nr else narrow, start + f * v_step + 4 * at, 0, k_list,
-                     count, d + f * d_step + 4 * n, 4 * op, sums + f * step + 4 * at * width,
-                     4 * width, 0)  # fmt: skip
+            for phase in range(phases):
+                start, rows_of_d = v + f * v_step + 4 * (phase * cp + first), d + f * d_step + 4 * n
+                to = sums + f * step + phase * phase_step
+                for at in range(0, rows, mr):
+                    call(entry, start + 4 * at, 0, k_list, count, rows_of_d, 4 * d_pitch,
+                         to + 4 * at * width, 4 * width, 0)  # fmt: skip
         for k in range(min(rows, c - first)):
             for lane in range(0, width, WIDTH):
-                transform_back(sums + 4 * (k * width + lane), step, 1, 0,
-                               gw + w_start + (n + lane) * s_o + (first + k) * s_c, s_i, s_j, s_o,
-                               rows_of_w, columns, min(WIDTH, o - n - lane), total)  # fmt: skip
+                transform_back(plan, sums + 4 * (k * width + lane), step, phase_step, 1, 0,
+                               gw + (n + lane) * s_o + (first + k) * s_c, s_o, high, wide,
+                               min(WIDTH, o - n - lane), total)  # fmt: skip
 
     return SimpleNamespace(
         split_sums=split_sums, gradients=gradients, back=back, panel_sums=panel_sums
@@ -218,14 +241,15 @@ def conv_weight_grad(x: Any, gy: Any, shape: Shape, window: Window, groups: int)
     gw = empty(shape, np.float32)
     phases = whole(x, window.padding[0][0], window.padding[1][0])
     problem = problem_of(x.shape[:2], x.strides, phases, gy.shape[1:], gy.strides)
-    correlate(problem, F3, address(x), address(gy), address(gw), gw.strides)
+    correlate(problem, F3, address(x), address(gy), gw)
     return gw
 
 
-def correlate(problem: Problem, F: Transforms, x: int, gy: int, gw: int, w_strides: Shape) -> None:
-    """gw at an address, with the strides of (o, c, i, j), from x and gy at theirs."""
+def correlate(problem: Problem, F: Transforms, x: int, gy: int, gw: Any) -> None:
+    """Fill the dense array gw (o, c, i, j) from x and gy at their addresses."""
     plan = make_plan(problem, F, True)
-    (_staged if plan.staged else _split)(plan, problem, F, x, gy, gw, w_strides)
+    target = (address(gw), *gw.strides[:2], *gw.shape[2:])
+    (_staged if plan.staged else _split)(plan, problem, F, x, gy, target)
 
 
 def _micro(plan: Plan) -> tuple[int, int]:
@@ -239,18 +263,21 @@ def _scratch(per_worker: int) -> Any:
     return empty((per_worker * max_workers() // 4 + 16,), np.float32)
 
 
-def _local_bytes(problem: Problem, F: Transforms) -> int:
-    """Scratch memory for transforms."""
+def _back_bytes(F: Transforms, target: Shape) -> int:
+    """Scratch memory for the transform of sums back to taps."""
+    squares = -(-target[3] * target[4] // WIDTH) * WIDTH
+    return (2 * F.entries + F.r**2 + squares) * BYTES
+
+
+def _local_bytes(problem: Problem, F: Transforms, target: Shape) -> int:
+    """Scratch memory for transforms of any kind."""
     width = max(padded(problem.c), padded(problem.o))
-    count: int = F.entries * (BYTES + 4 * width) + (2 * F.entries + F.r**2) * BYTES
-    return count
+    return F.entries * (BYTES + 4 * width) + _back_bytes(F, target)
 
 
-def _split(
-    plan: Plan, problem: Problem, F: Transforms, x: int, gy: int, gw: int, w_strides: Shape
-) -> None:
+def _split(plan: Plan, problem: Problem, F: Transforms, x: int, gy: int, target: Shape) -> None:
     """Blocks of tiles in the cache, in a fixed number of splits with sums of their own."""
-    local, s_step = _local_bytes(problem, F), _sum_bytes(problem)
+    local, s_step = _local_bytes(problem, F, target), _sum_bytes(problem)
     splits = max(1, min(SPLITS, SPLIT_BYTES // (F.entries * s_step), plan.tiles // plan.block))
     sums = empty((splits * F.entries * s_step // 4,), np.float32)
     per_worker = local + F.entries * (plan.v_step + plan.m_step)
@@ -259,7 +286,7 @@ def _split(
         splits, address(plan.table), x, gy, address(sums), s_step, splits, address(scratch),
         per_worker, *_micro(plan),
     )  # fmt: skip
-    _back(plan, problem, F, sums, splits, gw, w_strides)
+    _back(plan, problem, F, sums, splits, target)
 
 
 def _sum_bytes(problem: Problem) -> int:
@@ -268,27 +295,25 @@ def _sum_bytes(problem: Problem) -> int:
 
 
 def _back(
-    plan: Plan, problem: Problem, F: Transforms, sums: Any, splits: int, gw: int, w_strides: Shape
+    plan: Plan, problem: Problem, F: Transforms, sums: Any, splits: int, target: Shape
 ) -> None:
-    local = _local_bytes(problem, F)
+    local = _local_bytes(problem, F, target)
     scratch = _scratch(local)
-    blocks = len(problem.phases) * -(-problem.c // SUM_ROWS)
+    blocks = -(-problem.c // SUM_ROWS)
     GRADIENT_KERNELS[F.r].back(
         blocks * (padded(problem.o) // WIDTH), address(plan.table), address(sums),
-        _sum_bytes(problem), splits, gw, *w_strides, address(scratch), local,
+        _sum_bytes(problem), splits, *target, address(scratch), local,
     )  # fmt: skip
 
 
-def _staged(
-    plan: Plan, problem: Problem, F: Transforms, x: int, gy: int, gw: int, w_strides: Shape
-) -> None:
+def _staged(plan: Plan, problem: Problem, F: Transforms, x: int, gy: int, target: Shape) -> None:
     """Transform x and gy for many tiles, then add up entry by entry.
 
     When these are all tiles, the sums of a panel are transformed back at once; else they are kept.
     """
     run, entries, table = GRADIENT_KERNELS[F.r], F.entries, address(plan.table)
-    local, s_step, parts = _local_bytes(problem, F), _sum_bytes(problem), 2
-    panel_bytes = (2 * entries + F.r**2) * BYTES + entries * (PANEL_ROWS * plan.panels.nr * 4 + 64)
+    local, s_step, parts = _local_bytes(problem, F, target), _sum_bytes(problem), 2
+    panel_bytes = _back_bytes(F, target) + entries * (PANEL_ROWS * plan.panels.nr * 4 + 64)
     scratch = _scratch(max(local, panel_bytes))
     v, d = (empty((entries * step // 4,), np.float32) for step in (plan.v_step, plan.m_step))
     at_once = plan.tiles <= plan.block
@@ -299,11 +324,11 @@ def _staged(
         KERNELS[F.r].inputs(chunks, table, first, count, x, address(v), address(scratch), local)
         run.gradients(chunks, table, first, count, gy, address(d), address(scratch), local)
         if at_once:
-            blocks = len(problem.phases) * -(-padded(problem.c) // PANEL_ROWS)
-            run.panel_sums(blocks * plan.panels.number, table, count, address(v), address(d), gw,
-                           *w_strides, address(scratch), panel_bytes, *_micro(plan))  # fmt: skip
+            blocks = -(-padded(problem.c) // (PANEL_ROWS // len(problem.phases)))
+            run.panel_sums(blocks * plan.panels.number, table, count, address(v), address(d),
+                           *target, address(scratch), panel_bytes, *_micro(plan))  # fmt: skip
         else:
             winograd_sums(entries * parts, table, count, address(v), address(d), address(sums),
                           s_step, parts, *_micro(plan), first > 0)  # fmt: skip
     if sums is not None:
-        _back(plan, problem, F, sums, 1, gw, w_strides)
+        _back(plan, problem, F, sums, 1, target)

@@ -58,17 +58,17 @@ def _axes(sizes: Shape, window: Window) -> Any:
     )
 
 
-def _input_phases(x: Any, window: Window, w_strides: Shape) -> tuple[Phase, ...]:
-    (s_h, s_w), (s_i, s_j) = x.strides[2:], w_strides[2:]
+def _input_phases(x: Any, window: Window) -> tuple[Phase, ...]:
+    s_h, s_w = x.strides[2:]
     return tuple(
-        Phase(r.a * s_h + c.a * s_w, r.pixels, c.pixels, -r.shift, -c.shift,
-              r.i * s_i + c.i * s_j, r.taps, c.taps)
+        Phase(r.a * s_h + c.a * s_w, r.pixels, c.pixels, -r.shift, -c.shift, r.i, 2, r.taps, c.i, 2,
+              c.taps)
         for r, c in _axes(x.shape[2:], window)
     )  # fmt: skip
 
 
 def _twice(strides: Shape) -> Shape:
-    """The strides of every second pixel or tap."""
+    """The strides of every second pixel."""
     return (*strides[:2], 2 * strides[2], 2 * strides[3])
 
 
@@ -80,12 +80,12 @@ def conv(
     x = to_channels_last(x)
     shape = (x.shape[0], w.shape[0], *window.output(x.shape[2:]))
     y = channels_last(shape) if into is None else into
-    phases = _input_phases(x, window, w.strides)
+    phases = _input_phases(x, window)
     problem = problem_of(x.shape[:2], _twice(x.strides), phases, y.shape[1:], y.strides)
-    s_o, s_c, s_i, s_j = _twice(w.strides)
+    s_o, s_c, s_i, s_j = w.strides
     mode = (RELU if relu else 0) | (ACCUMULATE if into is not None else 0)
-    convolve(problem, F2, address(x), address(y), Weights(address(w), (s_c, s_o, s_i, s_j)), bias,
-             mode)  # fmt: skip
+    weights = Weights(address(w), (s_c, s_o, s_i, s_j), *window.kernel)
+    convolve(problem, F2, address(x), address(y), weights, bias, mode)
     return y
 
 
@@ -96,16 +96,16 @@ def conv_input_grad(
     gy[t − shift − v]·w[i + 2v] over the taps v of its phase."""
     gy = to_channels_last(gy)
     gx = channels_last(shape) if into is None else into
-    (s_o, s_c, s_i, s_j), (x_h, x_w) = w.strides, gx.strides[2:]
+    (x_h, x_w), weights = gx.strides[2:], Weights(address(w), w.strides, *window.kernel)
     (p, q), mode = gy.shape[2:], ACCUMULATE if into is not None else 0
     for r, c in _axes(shape[2:], window):
         top, left = r.shift + r.taps - 1, c.shift + c.taps - 1
-        phases = (Phase(0, p, q, top, left, 0, r.taps, c.taps),)
+        taps = (r.i + 2 * r.taps - 2, -2, r.taps, c.i + 2 * c.taps - 2, -2, c.taps)
+        phases = (Phase(0, p, q, top, left, *taps),)
         cells = (shape[1], r.pixels, c.pixels)
         problem = problem_of(gy.shape[:2], gy.strides, phases, cells, _twice(gx.strides))
-        last = (r.i + 2 * r.taps - 2) * s_i + (c.i + 2 * c.taps - 2) * s_j
-        turned = Weights(address(w) + last, (s_o, s_c, -2 * s_i, -2 * s_j))
-        convolve(problem, F2, address(gy), address(gx) + r.a * x_h + c.a * x_w, turned, None, mode)
+        start = address(gx) + r.a * x_h + c.a * x_w
+        convolve(problem, F2, address(gy), start, weights, None, mode)
     return gx
 
 
@@ -113,9 +113,7 @@ def conv_weight_grad(x: Any, gy: Any, shape: Shape, window: Window, groups: int)
     """As ``conv_direct.conv_weight_grad``, for the kernels of ``conv``."""
     x, gy = to_channels_last(x), to_channels_last(gy)
     gw = empty(shape, np.float32)
-    if min(x.shape[2:]) == 1:
-        gw.fill(0)  # taps of phases without pixels
-    phases = _input_phases(x, window, gw.strides)
+    phases = _input_phases(x, window)
     problem = problem_of(x.shape[:2], _twice(x.strides), phases, gy.shape[1:], gy.strides)
-    correlate(problem, F2, address(x), address(gy), address(gw), _twice(gw.strides))
+    correlate(problem, F2, address(x), address(gy), gw)
     return gw

@@ -29,53 +29,53 @@ from .simd import BYTES, fma, load, prefetch, splat, store, vmax
 _F = np.float32
 
 
-@device
+@device(inline=True)
 def take_2(place, step):
     """The vectors at place and place + step."""
     return load(place), load(place + step)
 
 
-@device
+@device(inline=True)
 def take_3(place, step):
     """Three vectors ``step`` apart."""
     return load(place), load(place + step), load(place + 2 * step)
 
 
-@device
+@device(inline=True)
 def take_4(place, step):
     """Four of them."""
     return load(place), load(place + step), load(place + 2 * step), load(place + 3 * step)
 
 
-@device
+@device(inline=True)
 def put_2(place, step, v):
     """The first two vectors of a tuple at place and place + step."""
     store(place, v[0])
     store(place + step, v[1])
 
 
-@device
+@device(inline=True)
 def put_3(place, step, v):
     """Three of them."""
     put_2(place, step, v)
     store(place + 2 * step, v[2])
 
 
-@device
+@device(inline=True)
 def put_4(place, step, v):
     """Four of them."""
     put_3(place, step, v)
     store(place + 3 * step, v[3])
 
 
-@device
+@device(inline=True)
 def put_5(place, step, v):
     """Five of them."""
     put_4(place, step, v)
     store(place + 4 * step, v[4])
 
 
-@device
+@device(inline=True)
 def put_6(place, step, v):
     """Six of them."""
     put_5(place, step, v)
@@ -85,7 +85,7 @@ def put_6(place, step, v):
 # -- 1-D transforms of the vectors at p, p + s, …, for r = 3 ---------------------------------------
 
 
-@device
+@device(inline=True)
 def _input_3(p, s):
     """Bᵀ d."""
     d0, d1, d2, d3 = take_4(p, s)
@@ -97,7 +97,7 @@ def _input_3(p, s):
     return first, a + b, a - b, c + e, c - e, fma(four, d1, d5 - five * d3)
 
 
-@device
+@device(inline=True)
 def _output_3(p, s):
     """Aᵀ y."""
     y0, y1, y2, y3 = take_4(p, s)
@@ -107,7 +107,7 @@ def _output_3(p, s):
     return y0 + a + c, fma(two, d, b), fma(four, c, a), fma(eight, d, b) + y5
 
 
-@device
+@device(inline=True)
 def _gradient_3(p, s):
     """A g: the adjoint of ``_output_3``."""
     g0, g1, g2, g3 = take_4(p, s)
@@ -117,7 +117,7 @@ def _gradient_3(p, s):
     return g0, a + b, a - b, c + d, c - d, g3
 
 
-@device
+@device(inline=True)
 def _weight_3(p, s):
     """G w."""
     w0, w1, w2 = take_3(p, s)
@@ -127,7 +127,7 @@ def _weight_3(p, s):
     return w0 * splat(_F(1 / 4)), a + b, a - b, u + v, u - v, w2
 
 
-@device
+@device(inline=True)
 def _weight_back_3(p, s):
     """Gᵀ u: the adjoint of ``_weight_3``."""
     u0, u1, u2, u3 = take_4(p, s)
@@ -141,7 +141,7 @@ def _weight_back_3(p, s):
 # -- the same for r = 2 ----------------------------------------------------------------------------
 
 
-@device
+@device(inline=True)
 def _input_2(p, s):
     """Bᵀ d."""
     d0, d1, d2, d3 = take_4(p, s)
@@ -151,7 +151,7 @@ def _input_2(p, s):
         fma(two, splat(_F(0)) - a, d4 - d2)  # fmt: skip
 
 
-@device
+@device(inline=True)
 def _output_2(p, s):
     """Aᵀ y."""
     y0, y1, y2, y3 = take_4(p, s)
@@ -161,7 +161,7 @@ def _output_2(p, s):
         fma(splat(_F(8)), y3, b) + y4  # fmt: skip
 
 
-@device
+@device(inline=True)
 def _gradient_2(p, s):
     """A g: the adjoint of ``_output_2``."""
     g0, g1, g2, g3 = take_4(p, s)
@@ -170,7 +170,7 @@ def _gradient_2(p, s):
     return g0, a + b, a - b, last, g3
 
 
-@device
+@device(inline=True)
 def _weight_2(p, s):
     """G w."""
     w0, w1 = take_2(p, s)
@@ -179,7 +179,7 @@ def _weight_2(p, s):
         sixth * fma(splat(_F(2)), w1, w0), w1  # fmt: skip
 
 
-@device
+@device(inline=True)
 def _weight_back_2(p, s):
     """Gᵀ u: the adjoint of ``_weight_2``."""
     u0, u1, u2, u3 = take_4(p, s)
