@@ -396,8 +396,8 @@ def test_S4_8_the_notes_settings_stay_in_their_ranges():
     assert 19.9 < angle.max() <= 20 and -20 <= angle.min() < -19.9
     both = np.degrees(np.arctan2(-linear[:, 0, 1], linear[:, 1, 1]))
     assert 0.099 < np.abs(both - angle).max() <= 0.1 + 1e-12
-    for axis in (0, 1):
-        zoom = np.linalg.norm(linear[:, :, axis], axis=1)
+    zooms = np.linalg.norm(linear, axis=1).T
+    for zoom in zooms:
         assert 0.9 <= zoom.min() < 0.901 and 1.099 < zoom.max() <= 1.1 + 1e-12
     middle = np.array([27, 19]) / 2
     shift = matrices @ [*middle, 1] - middle
@@ -406,6 +406,8 @@ def test_S4_8_the_notes_settings_stay_in_their_ranges():
     columns = np.cos(turn) * shift[:, 1] - np.sin(turn) * shift[:, 0]
     assert 2.79 < np.abs(rows).max() <= 2.8 + 1e-12  # a tenth of 28
     assert 1.99 < np.abs(columns).max() <= 2 + 1e-12
+    drawn = np.array([flips, angle, both - angle, *zooms, rows, columns])
+    assert np.abs(np.corrcoef(drawn) - np.eye(7)).max() < 0.06  # each drawn on its own
 
 
 @pytest.mark.parametrize(

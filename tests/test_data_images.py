@@ -187,11 +187,13 @@ def test_pillow_is_missing(tmp_path):
     ("content", "message"),
     [
         (b"", "not a readable JPEG or PNG image"),
-        (b"GIF89a" + bytes(50), "not a readable JPEG or PNG image"),
+        (encoded(np.zeros((4, 4), np.uint8), "GIF"), "not a readable JPEG or PNG image"),
+        (encoded(np.zeros((4, 4), np.uint8), "BMP"), "not a readable JPEG or PNG image"),
         (encoded(np.zeros((40, 40, 3), np.uint8))[:60], "not a readable JPEG or PNG image"),
         (encoded(RNG.integers(0, 9, (64, 64, 3)).astype("u1"), "JPEG")[:-300], "not a readable"),
         (encoded(np.zeros((4, 4), np.uint16)), "expected 8 bits a channel, received mode I;16"),
     ],
+    ids=["empty", "gif", "bmp", "cut png", "cut jpeg", "16 bits"],
 )
 def test_damaged_files_are_named(tmp_path, content, message, as_zip):
     good = encoded(picture())
