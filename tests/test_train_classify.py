@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,6 +111,15 @@ def test_wrong_augmentation(table: str, message: str, tmp_path: Path) -> None:
     file.write_text(f"augment = {{{table}}}\n")
     with pytest.raises(RequestError, match=message):
         load_config(file, ClassifierConfig)
+
+
+def test_the_file_in_the_documentation_is_one(tmp_path: Path) -> None:
+    page = Path(__file__).resolve().parents[1] / "docs" / "training.md"
+    (block,) = re.findall(r"^```toml\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    (tmp_path / "resnet.toml").write_text(block)
+    config = load_config(tmp_path / "resnet.toml", ClassifierConfig)
+    assert (config.model, config.dataset) == ("resnet20", "cifar10-jpeg")
+    assert config.augment["width_shift_range"] == 4.0
 
 
 def test_the_help_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
