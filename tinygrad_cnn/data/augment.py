@@ -70,8 +70,8 @@ class ImageAugmentation(RandomTransform):
         shift any amount from −s to s; an int s gives whole pixels *between* −s and s, that is at
         most s − 1, as Keras has it; a sequence: one of these numbers of pixels. So "± 2 pixels" is
         2.0, or [-2, -1, 0, 1, 2] for whole ones
-    ``shear_range``  degrees, counter-clockwise: an angle from −s to s. Keras before 2.1 took
-        radians, so the 0.1 of older recipes was 5.7 degrees; today it is a tenth of a degree
+    ``shear_range``  degrees, counter-clockwise: an angle from −s to s. Early versions of Keras
+        took radians, so the 0.1 of old recipes was 5.7 degrees; today it is a tenth of a degree
     ``zoom_range``  z for factors from 1 − z to 1 + z, or (lowest, highest); one factor for the
         height and one for the width, each drawn anew. Below 1 the image grows
     ``horizontal_flip``  True mirrors every other image, left to right
