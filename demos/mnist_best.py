@@ -89,7 +89,8 @@ def main(config: Settings) -> float:
     for seed in range(config.seed, config.seed + config.members):
         folder = Path(config.out, f"seed{seed}")
         begun = config.resume and (folder / "checkpoint.safetensors").is_file()
-        models.append(train_member(replace(config, seed=seed, out=str(folder), resume=begun)))
+        member = replace(config, seed=seed, members=1, out=str(folder), resume=begun)
+        models.append(train_member(member))
 
     test = loader(config, train=False)
     for seed, model in enumerate(models, config.seed):
