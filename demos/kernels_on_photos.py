@@ -59,10 +59,11 @@ def main(files: list[str], out: Path, backends: list[str], kind: str, dpi: int) 
     for title, kernel in kernels.KERNELS.items():
         row = "".join(f"{np.abs(answers[name][title]).mean():12.3f}" for name in photos)
         print(f"{title:20s}{row}   the kernel sums to {abs(float(kernel.sum())):.0f}")
+    print("mean step of the lines' maps")
     for name, maps in lines.items():
-        across, down = ([np.abs(np.diff(m, axis=axis)).mean() for m in maps] for axis in (1, 0))
-        print(f"{name}: steps to the right over steps down: {across[0] / down[0]:.2f} after the "
-              f"vertical line, {across[1] / down[1]:.2f} after the horizontal one")  # fmt: skip
+        for title, one in zip(("vertical", "horizontal"), maps, strict=True):
+            right, down = (np.abs(np.diff(one, axis=axis)).mean() for axis in (1, 0))
+            print(f"{name}, {title} line: {right:.3f} to the right, {down:.3f} down")
     difference = compare(photos, backends)
     print(f"largest difference between {' and '.join(backends)}: {difference:.1e}")
     print(f"wrote kernels.{kind} and lines.{kind} into {out}")

@@ -1,17 +1,18 @@
-"""Train LeNet-5 for a few seconds, then look inside: one picture for each question.
+"""Train two networks for a few seconds each, then look inside: one picture for each question.
 
-python demos/see_network.py                                    # the bundled digits, offline
-python demos/see_network.py --checkpoint runs/see/checkpoint.safetensors       # trained before
+python demos/see_network.py                           # the bundled digits, offline; a minute
+python demos/see_network.py --trained runs/see        # look again at what that run trained
 python demos/see_network.py --dataset fashion-mnist --data FOLDER --out runs/see-fashion
 
 What does it get wrong (curves, confusion, misclassified)? What does it look for (filters,
 patterns)? What is left of an image in each layer (maps/)? Which pixels decide (heat)? What is a
-convolution (matrix)? docs/pictures.md shows the pictures and says what to see in them.
+convolution (matrix)? docs/pictures.md shows the pictures and says what to see in them. The first
+network is LeNet-5; the second ends in the mean of each map, for the map of heat it is good for.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,6 @@ from tinygrad_cnn.train import Run, TrainConfig, predict, prepare, script, setti
 MEAN, STD = 0.1307, 0.3081
 BLACK, WHITE = -MEAN / STD, (1 - MEAN) / STD
 IMAGES = Compose(ToFloat(), Normalize(MEAN, STD), ExpandDims(1))
-CAM_LAYERS = ("relu1", "s2", "relu2")  # Grad-CAM after each, from fine to coarse
 Array = np.ndarray
 
 
@@ -41,12 +41,22 @@ Array = np.ndarray
 class Settings(TrainConfig):
     out: str = setting("runs/see", "folder for metrics, checkpoint and pictures")
     epochs: int = setting(4, "passes over the training images")
-    checkpoint: str = setting("", "look at the LeNet-5 in this file instead of training one")
+    trained: str = setting("", "take the networks from this folder of an earlier run")
     images: int = setting(200, "test images that the counts in maps and heat are taken over")
     pattern_steps: int = setting(60, "steps of gradient ascent for each pattern")
 
 
-def train(model: nn.Module, loader: DataLoader, test: DataLoader, config: Settings) -> None:
+def pooled_net() -> nn.Module:
+    """(N, 1, 28, 28) → 16@28 → 32@14 → 32@14 → mean of each map → (N, 10)."""
+    return nn.Sequential(
+        models.ConvBNReLU(1, 16, 3, padding=1), nn.MaxPool2d(2),
+        models.ConvBNReLU(16, 32, 3, padding=1), models.ConvBNReLU(32, 32, 3, padding=1),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10),
+    )  # fmt: skip
+
+
+def train(model: nn.Module, data: ImageDataset, test: DataLoader, config: Settings) -> None:
+    loader = DataLoader(data, config.batch_size, shuffle=True, seed=config.seed, transform=IMAGES)
     optimizer = optim.SGD(
         model.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay
     )
@@ -88,7 +98,7 @@ def draw_maps(model: nn.Module, x: Array, out: Path) -> None:
 
 
 def draw_patterns(model: nn.Module, steps: int, out: Path) -> None:
-    for layer, channels in (("c1", 6), ("c3", 16), ("output", 10)):
+    for layer, channels in (("c3", 16), ("output", 10)):
         found = [
             viz.filter_pattern(
                 model, layer, k, (1, 28, 28), steps=steps, limits=(BLACK, WHITE), start=0.1, seed=k
@@ -104,10 +114,15 @@ def draw_patterns(model: nn.Module, steps: int, out: Path) -> None:
         print(f"patterns of {layer}: {rising} of {channels} activations rose at every logged step")
 
 
-def draw_heat(model: nn.Module, x: Array, data: ImageDataset, predicted: Array, out: Path) -> None:
+def draw_heat(
+    lenet: nn.Module, pooled: nn.Module, x: Array, data: ImageDataset, predicted: Array, out: Path
+) -> None:
     """Saliency and Grad-CAM of some images, and the share of all heat that is on the ink."""
-    heats = {"saliency": viz.saliency(model, x)}
-    heats |= {f"Grad-CAM {name}": viz.grad_cam(model, x, layer=name) for name in CAM_LAYERS}
+    heats = {
+        "saliency": viz.saliency(lenet, x),
+        "Grad-CAM": viz.grad_cam(lenet, x),
+        "Grad-CAM, mean": viz.grad_cam(pooled, x),
+    }
     ink = F.max_pool2d(tg.tensor((x > 0).astype(np.float32)), 5, 1, padding=2).numpy()[:, 0]
     print(f"the ink and two pixels around it are {100 * ink.mean():.1f} % of the image and hold")
     for name, heat in heats.items():
@@ -132,15 +147,15 @@ def main(config: Settings) -> float:
     prepare(config)
     out = Path(config.out)
     sets = [load_dataset(config.dataset, part, config.data or None) for part in (True, False)]
-    loader = DataLoader(
-        sets[0], config.batch_size, shuffle=True, seed=config.seed, transform=IMAGES
-    )
     test = DataLoader(sets[1], 500, transform=IMAGES)
-    model = models.lenet5(image_size=28)
-    if config.checkpoint:
-        model.load_state_dict(tg.load(config.checkpoint)["model"])
-    else:
-        train(model, loader, test, config)
+    networks = {"lenet5": models.lenet5(image_size=28), "pooled": pooled_net()}
+    for name, network in networks.items():
+        if config.trained:
+            saved = tg.load(Path(config.trained, name, "checkpoint.safetensors"))
+            network.load_state_dict(saved["model"])
+        else:
+            train(network, sets[0], test, replace(config, out=str(out / name)))
+    model, pooled = networks.values()
 
     data, predicted = sets[1], predict(model, test).numpy()
     shown = IMAGES(data.images[: config.images])
@@ -148,7 +163,7 @@ def main(config: Settings) -> float:
     viz.filters(model, out / "filters.png")
     draw_maps(model, shown, out)
     draw_patterns(model, config.pattern_steps, out)
-    draw_heat(model, shown, data, predicted, out)
+    draw_heat(model, pooled, shown, data, predicted, out)
     draw_matrix(model, out)
     print(f"wrote the pictures into {out}")
     return float((predicted == data.labels).mean())

@@ -5,7 +5,6 @@ Tests named after a row (S…) of the lecture notes check what that row asks for
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -472,46 +471,3 @@ def test_confusion_matrix(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"expected counts of shape \(3, 3\).*received \(2, 2\)"):
         viz.confusion_matrix(counts, list("abc"), tmp_path / "m.png")
     assert counts.tolist() == [[5, 1], [0, 7]]
-
-
-# -- the demos -------------------------------------------------------------------------------------
-def demo(name: str, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(ROOT / "demos" / name), *arguments],
-        capture_output=True, encoding="utf-8",
-    )  # fmt: skip
-    assert done.returncode == 0 and done.stderr == "", done.stderr
-    return done.stdout
-
-
-@pytest.mark.slow
-def test_see_network(tmp_path: Path, backend: str) -> None:
-    sizes = ["--images=20", "--pattern-steps=3", f"--backend={backend}"]
-    first = demo("see_network.py", f"--out={tmp_path}", "--steps=20", *sizes)
-    names = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.png")}
-    assert names == {
-        "confusion.png", "curves.png", "filters.png", "heat.png", "matrix.png",
-        "misclassified.png", "patterns-c1.png", "patterns-c3.png", "patterns-output.png",
-        "maps/01-c1.png", "maps/02-s2.png", "maps/03-c3.png", "maps/04-s4.png",
-    }  # fmt: skip
-    again = demo("see_network.py", f"--out={tmp_path / 'again'}", *sizes,
-                 f"--checkpoint={tmp_path / 'checkpoint.safetensors'}")  # fmt: skip
-    assert first.splitlines()[-1] == again.splitlines()[-1]  # the same accuracy
-    assert "144 × 144 numbers" in again and "16 of 16 activations rose" in again
-
-
-@pytest.mark.slow
-def test_the_small_demos(tmp_path: Path) -> None:
-    from matplotlib.image import imsave
-
-    imsave(tmp_path / "bar.png", BARS[0])
-    shown = demo("kernels_on_photos.py", str(tmp_path / "bar.png"), "--backends", "numpy", "numpy",
-                 f"--out={tmp_path}")  # fmt: skip
-    assert "numpy and numpy: 0.0e+00" in shown
-    pixels(tmp_path / "kernels.png"), pixels(tmp_path / "lines.png")
-    shown = demo("decision_boundaries.py", f"--out={tmp_path / 'b.png'}", "--seeds=1", "--steps=5")
-    assert "10 + 10 units            162" in shown
-    pixels(tmp_path / "b.png")
-    shown = demo("gradient_depth.py", f"--out={tmp_path / 'g.png'}", "--depths=8", "--batch-size=1")
-    assert len(shown.splitlines()) == 6
-    pixels(tmp_path / "g.png")
