@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,6 +111,22 @@ def test_early_stopping_says_why_and_stays_stopped(tmp_path: Path) -> None:
     again = scripted([0, 0], EarlyStopping(patience=1), Checkpoint(path))
     assert len(again.fit(loader(), epochs=4, validation=[], resume=True)) == 2
     assert weights(again.model) == weights(made.model)
+
+
+def test_a_second_fit_begins_anew() -> None:
+    made = scripted([1, 2, 0.5, 2, 3], EarlyStopping(patience=1), TimeEstimate(1, least=0))
+    record = Record()
+    made.callbacks.append(record)
+    for epochs in (2, 2):
+        assert len(made.fit(loader(), epochs=9, validation=[])) == epochs
+    assert sum("to go" in line for line in record.said) == 2
+
+
+def test_an_error_at_the_beginning_leaves_nothing_behind() -> None:
+    handler, record = signal.getsignal(signal.SIGINT), Record()
+    with pytest.raises(AttributeError, match="no child 'c9'"):
+        trainer(callbacks=[ActivationStatistics(["0", "c9"]), record]).fit(loader())
+    assert signal.getsignal(signal.SIGINT) is handler and record.calls == ["end"]
 
 
 def test_a_pause_does_not_restore_the_best_weights(tmp_path: Path) -> None:

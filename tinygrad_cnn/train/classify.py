@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .. import models, random
 from ..backend import set_backend
 from ..data import (
@@ -109,11 +111,11 @@ def pictures(folder: str | Path, dataset: Any, predicted: Any) -> None:
     """Draw ``curves.png`` and ``misclassified.png`` in the folder of a run, and say so."""
     folder = Path(folder)
     wrong = (predicted != dataset.labels).nonzero()[0]
+    some = wrong[np.linspace(0, len(wrong) - 1, min(len(wrong), 30)).astype(int)]  # of all classes
     titles = [
-        f"{dataset.classes[predicted[i]]}, not {dataset.classes[dataset.labels[i]]}"
-        for i in wrong[:30]
+        f"{dataset.classes[predicted[i]]}, not {dataset.classes[dataset.labels[i]]}" for i in some
     ]
-    images = dataset.images[wrong[:30]]
+    images = dataset.images[some]
     images = images.transpose(0, 2, 3, 1) if images.ndim == 4 else images
     head = f"{len(wrong)} of {len(predicted)} test images are wrong"
     for path in (

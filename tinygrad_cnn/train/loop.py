@@ -93,7 +93,11 @@ class Loop:
         if threading.current_thread() is threading.main_thread():
             self._before = signal.signal(signal.SIGINT, self._interrupt)
         self._stop_listening = get_backend().on_compile(self._compiled)
-        self._fire("on_begin")
+        try:
+            self._fire("on_begin")
+        except BaseException as error:
+            self.__exit__(type(error))
+            raise
         self.say(self._introduction())
         return self
 

@@ -78,6 +78,10 @@ class Monitor(Callback):
         self.monitor, self.mode, self.min_delta = monitor, mode, min_delta
         self.best: float | None = None
 
+    def on_begin(self, loop: Loop) -> None:
+        if not loop.resumed:
+            self.best = None
+
     def improved(self, loop: Loop) -> bool:
         """Whether the epoch that has ended is the best by more than ``min_delta``; NaN never is."""
         results = loop.results[-1]

@@ -34,6 +34,9 @@ class TimeEstimate(Callback):
         self.steps, self.least = steps, least
         self._begun, self._told = 0, False
 
+    def on_begin(self, loop: Loop) -> None:
+        self._told = False
+
     def on_epoch_begin(self, loop: Loop) -> None:
         self._begun = loop.step
 

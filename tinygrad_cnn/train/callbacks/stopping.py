@@ -48,7 +48,10 @@ class EarlyStopping(Monitor):
         self.weights: dict[str, Any] = {}
 
     def on_begin(self, loop: Loop) -> None:
-        if self.waited >= self.patience:  # it had stopped before it was resumed
+        super().on_begin(loop)
+        if not loop.resumed:
+            self.waited, self.best_epoch, self.weights = 0, 0, {}
+        elif self.waited >= self.patience:  # it had stopped before it was resumed
             loop.stop()
 
     def on_epoch_end(self, loop: Loop) -> None:
