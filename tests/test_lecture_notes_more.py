@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -156,6 +155,37 @@ def test_S1_20_three_styles_one_result() -> None:
 
 
 # -- S2 ------------------------------------------------------------------------------------------
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"notes_{name}", DEMOS / f"{name}.py")
+    assert spec and spec.loader
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_S2_1_kernels_by_hand_random_and_learned(
+    backend: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = load("fixed_kernels")
+    hand = np.stack(list(module.kernels.KERNELS.values()))
+    np.testing.assert_array_equal(module.network("by hand")[0].weight.numpy()[:, 0], hand)
+    config = module.Settings(
+        backend=backend, seeds=1, epochs=1, batch_size=20, steps=2, out=str(tmp_path)
+    )
+    before = tg.get_backend().name
+    try:
+        module.main(config)
+    finally:
+        tg.set_backend(before)
+    rows = capsys.readouterr().out.splitlines()[-3:]
+    assert [row.split("(")[1].split()[0] for row in rows] == ["4,420", "4,420", "4,510"]
+    for name, learns in (("by-hand", False), ("random", False), ("learned", True)):
+        saved = tg.load(tmp_path / f"{name}-0" / "checkpoint.safetensors")["model"]["0.weight"]
+        tg.manual_seed(0)
+        start = module.network(name.replace("-", " "))[0].weight.detach()
+        assert tg.equal(saved, start) is not learns
+
+
 def test_S2_17_three_channels_make_nine() -> None:
     """The slide's matrices R, G, B and c1, c2, c3: 3 + 6 + 0."""
     patch = [[[0, 0, 0], [0, 1, 1], [0, 2, 1]],
@@ -196,62 +226,6 @@ def test_S2_33_tables_of_ten_points() -> None:
     assert rounded(joint) == [[0.0, 0.2], [0.1, 0.2], [0.1, 0.0], [0.3, 0.1]]
     assert rounded(joint / p_y) == [[0.0, 0.4], [0.2, 0.4], [0.2, 0.0], [0.6, 0.2]]
     assert rounded(joint / p_x) == [[0.0, 1.0], [0.33, 0.67], [1.0, 0.0], [0.75, 0.25]]
-
-
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"notes_{name}", DEMOS / f"{name}.py")
-    assert spec and spec.loader
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.mark.parametrize("k", [1, 3])
-def test_S2_37_k_steps_of_d_for_one_of_g(
-    k: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The slide starts the networks inside its loop; here they start once."""
-    module = load("gan_mnist")
-    built: list[str] = []
-    steps: list[str] = []
-
-    def built_once(name: str) -> Callable[..., nn.Module]:
-        build = getattr(models, name)
-        return lambda *args, **options: (built.append(name), build(*args, **options))[1]
-
-    class Counted(tg.optim.Adam):
-        def step(self, *args: Any) -> Any:
-            steps.append("G" if self is optimizers[0] else "D")
-            return super().step(*args)
-
-        def __init__(self, *args: Any) -> None:
-            optimizers.append(self)
-            super().__init__(*args)
-
-    class Judge:
-        accuracy = 0.0
-
-        def __call__(self, samples: Any) -> dict[str, float]:
-            return {"frechet": 0.0}
-
-    optimizers: list[Counted] = []
-    for name in ("mlp_generator", "mlp_discriminator"):
-        monkeypatch.setattr(module.models, name, built_once(name))
-    monkeypatch.setattr(module.optim, "Adam", Counted)
-    monkeypatch.setattr(module, "train_judge", lambda *_: Judge())
-    monkeypatch.setattr(module, "first_images", lambda loader, count: tg.zeros(2, 1, 28, 28))
-    monkeypatch.setattr(module, "report", str)
-    before = tg.get_backend().name
-    try:
-        module.main(
-            module.GanConfig(
-                k=k, batch_size=4, steps=2, samples=100, epochs=1, out=str(tmp_path), backend=before
-            )
-        )
-    finally:
-        tg.set_backend(before)
-    assert steps == (["D"] * k + ["G"]) * 2
-    assert sorted(built) == ["mlp_discriminator", "mlp_generator"]
 
 
 # -- S3 ------------------------------------------------------------------------------------------
