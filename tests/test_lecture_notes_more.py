@@ -4,6 +4,7 @@ steps of training."""
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +16,7 @@ import pytest
 import tinygrad_cnn as tg
 from tinygrad_cnn import models, nn
 from tinygrad_cnn.data import Compose, DataLoader, ExpandDims, MNISTMini, OneHot, ToFloat
+from tinygrad_cnn.geometry import Window
 from tinygrad_cnn.nn import functional as F
 
 DEMOS = Path(__file__).resolve().parents[1] / "demos"
@@ -138,8 +140,8 @@ def test_S1_15_pipeline_and_one_hot_labels() -> None:
     assert (x.shape, labels.shape, hot.shape) == ((100, 1, 28, 28), (100,), (100, 10))
     np.testing.assert_allclose(x.numpy()[:, 0], data.images[:100] / 255, rtol=1e-6)
     np.testing.assert_array_equal(hot.numpy().argmax(1), labels.numpy())
-    logits = tg.randn(100, 10)
-    one, other = F.cross_entropy(logits, labels), F.cross_entropy(logits, hot.float())
+    logits = tg.randn(100, 10, dtype=tg.float64)
+    one, other = F.cross_entropy(logits, labels), F.cross_entropy(logits, hot.to("float64"))
     assert one.item() == pytest.approx(other.item(), rel=1e-7)
 
 
@@ -200,6 +202,22 @@ def test_S2_17_three_channels_make_nine() -> None:
     assert one_by_one.reshape(3).tolist() == [3, 6, 0]
 
 
+def test_S2_16_as_many_outputs_as_positions_of_the_window() -> None:
+    for w, f, p, s in itertools.product(range(1, 8), range(1, 5), range(3), range(1, 4)):
+        positions = len(range(0, w + 2 * p - f + 1, s))
+        if positions:
+            assert Window((f,), (s,), ((p, p),), (1,)).output((w,)) == (positions,)
+            assert positions == (w - f + 2 * p) // s + 1
+
+
+def test_S2_18_derivatives_in_volumes() -> None:
+    x = tg.randn(1, 2, 3, 4, 3, dtype=tg.float64, requires_grad=True)
+    w = tg.randn(2, 2, 2, 2, 2, dtype=tg.float64, requires_grad=True)
+    assert tg.gradcheck(lambda x, w: F.conv3d(x, w, padding=1), (x, w))
+    assert tg.gradcheck(lambda x: F.max_pool3d(x, 2), (x,))
+    assert tg.gradcheck(lambda x: F.avg_pool3d(x, 2, 1), (x,))
+
+
 def test_S2_20_a_block_is_a_unit() -> None:
     def block(inputs: int, outputs: int) -> nn.Sequential:
         return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
@@ -256,6 +274,17 @@ def test_S3_7_two_groups_are_two_towers() -> None:
 
 
 # -- S4 ------------------------------------------------------------------------------------------
+def test_S4_1_dense_layers_see_everything() -> None:
+    """One output of a convolution depends on its window, one of a dense layer on every input."""
+    x = tg.randn(1, 1, 6, 6, requires_grad=True)
+    local, everywhere = nn.Conv2d(1, 1, 3), nn.Linear(36, 1)
+    seen = []
+    for y in (local(x)[0, 0, 1, 2], everywhere(x.flatten(1))[0, 0]):
+        (slope,) = tg.autograd.grad(y, x)
+        seen.append(slope.numpy()[0, 0] != 0)
+    assert seen[0].sum() == 9 and seen[0][1:4, 2:5].all() and seen[1].all()
+
+
 def test_S4_2_output_depth_and_window() -> None:
     """Keras's Conv2D(depth, (height, width)) after the number of input channels."""
     conv = nn.Conv2d(3, 32, (3, 5))

@@ -52,7 +52,8 @@ def test_every_test_of_a_row_is_named_there() -> None:
     rows = table()
     for name in existing_tests():
         if found := re.match(r"test_(S\d)_(\d+)_", name):
-            assert name in named_in(rows[f"{found[1]}-{found[2]}"][4])
+            row = f"{found[1]}-{found[2]}"
+            assert name in named_in(rows[row][4]), f"add `{name}` to {row} of the page"
 
 
 def test_states_are_shown_and_counted() -> None:
