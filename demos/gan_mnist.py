@@ -20,13 +20,14 @@ from dataclasses import dataclass
 import tinygrad_cnn as tg
 from tinygrad_cnn import models, nn, optim
 from tinygrad_cnn.data import Compose, DataLoader, ExpandDims, Normalize, ToFloat, load_dataset
-from tinygrad_cnn.train import Run, TrainConfig, one_of, prepare, script, setting
+from tinygrad_cnn.train import Run, one_of, prepare, script, setting
 from tinygrad_cnn.train.adversarial import (
     discriminator_loss,
     feature_matching_loss,
     generator_loss,
 )
 from tinygrad_cnn.train.judge import (
+    JudgedConfig,
     discriminator_accuracy,
     evaluate,
     first_images,
@@ -39,7 +40,7 @@ NORMS = {"batch": nn.BatchNorm2d, "virtual": nn.VirtualBatchNorm, "none": nn.Ide
 
 
 @dataclass(frozen=True)
-class GanConfig(TrainConfig):
+class GanConfig(JudgedConfig):
     """Settings of the game; m of the algorithm is ``batch_size``, the rate ρ is ``lr``."""
 
     network: str = setting("mlp", "mlp (the original dense nets) or dcgan (convolutions)")
@@ -48,14 +49,9 @@ class GanConfig(TrainConfig):
     real_target: float = setting(1.0, "D's target for real images; 0.9 is one-sided smoothing")
     minibatch: int = setting(0, "values of minibatch discrimination in D; 0 is without")
     norm: str = setting("batch", "in dcgan's generator: batch, virtual or none")
-    latent: int = setting(100, "length of z")
     width: int = setting(32, "maps beside the image in dcgan")
     epochs: int = setting(30, "passes over the training images: the stop condition")
-    lr: float = setting(2e-4, "rate of both Adams")
-    momentum: float = setting(0.5, "β₁ of both Adams")
-    weight_decay: float = 0.0
-    samples: int = setting(10_000, "images that are judged after an epoch")
-    out: str = "runs/gan"
+    out: str = setting("runs/gan", "folder for metrics, checkpoint and pictures")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -67,12 +63,10 @@ class GanConfig(TrainConfig):
 def networks(config: GanConfig) -> tuple[nn.Module, nn.Module]:
     """G: z (N, latent) → images (N, 1, 28, 28) in (−1, 1); D: images → logits (N, 1)."""
     if config.network == "mlp":
-        return models.mlp_generator(config.latent), models.mlp_discriminator(
-            minibatch=config.minibatch
-        )
-    generator: nn.Module = models.dcgan_generator(
-        28, 1, config.latent, config.width, NORMS[config.norm]
-    )
+        discriminator = models.mlp_discriminator(minibatch=config.minibatch)
+        return models.mlp_generator(config.latent), discriminator
+    norm = NORMS[config.norm]
+    generator: nn.Module = models.dcgan_generator(28, 1, config.latent, config.width, norm)
     if config.norm == "virtual":
         generator = nn.VirtualBatch(generator, tg.randn(config.batch_size, config.latent))
     return generator, models.dcgan_discriminator(28, 1, config.width, minibatch=config.minibatch)
@@ -102,8 +96,10 @@ def main(config: GanConfig) -> str:
 
     G, D = networks(config)
     betas = (config.momentum, 0.999)
-    g_optimizer = optim.Adam(G.parameters(), config.lr, betas)
-    d_optimizer = optim.Adam(D.parameters(), config.lr, betas)
+    g_optimizer, d_optimizer = (
+        optim.Adam(net.parameters(), config.lr, betas, weight_decay=config.weight_decay)
+        for net in (G, D)
+    )
     m = config.batch_size
 
     parts = {"g": G, "d": D, "g_optimizer": g_optimizer, "d_optimizer": d_optimizer}

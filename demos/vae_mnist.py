@@ -17,23 +17,21 @@ import tinygrad_cnn as tg
 from tinygrad_cnn import models, nn, optim
 from tinygrad_cnn.data import Compose, DataLoader, ExpandDims, ToFloat, load_dataset
 from tinygrad_cnn.models.vae import VAE
-from tinygrad_cnn.train import Run, TrainConfig, prepare, script, setting
-from tinygrad_cnn.train.judge import evaluate, first_images, report, train_judge
+from tinygrad_cnn.train import Run, prepare, script, setting
+from tinygrad_cnn.train.judge import JudgedConfig, evaluate, first_images, report, train_judge
 from tinygrad_cnn.viz import interpolation_sheet, sample_sheet
 
 
 @dataclass(frozen=True)
-class VaeConfig(TrainConfig):
+class VaeConfig(JudgedConfig):
     """Settings of the autoencoder."""
 
     latent: int = setting(16, "numbers of a code")
     width: int = setting(32, "maps after the first convolution")
     epochs: int = setting(12, "passes over the training images")
-    lr: float = setting(1e-3, "rate of Adam")
+    lr: float = setting(1e-3, "rate of Adam, the same throughout")
     momentum: float = setting(0.9, "β₁ of Adam")
-    weight_decay: float = 0.0
-    samples: int = setting(10_000, "images that are judged after an epoch")
-    out: str = "runs/vae"
+    out: str = setting("runs/vae", "folder for metrics, checkpoint and pictures")
 
 
 def negative_elbo(model: VAE, images: DataLoader) -> float:

@@ -17,26 +17,21 @@ from dataclasses import dataclass
 import tinygrad_cnn as tg
 from tinygrad_cnn import models, optim
 from tinygrad_cnn.data import Compose, DataLoader, ExpandDims, Normalize, ToFloat, load_dataset
-from tinygrad_cnn.train import Run, TrainConfig, prepare, script, setting
+from tinygrad_cnn.train import Run, prepare, script, setting
 from tinygrad_cnn.train.adversarial import critic_loss, gradient_penalty
-from tinygrad_cnn.train.judge import evaluate, report, train_judge
+from tinygrad_cnn.train.judge import JudgedConfig, evaluate, report, train_judge
 from tinygrad_cnn.viz import interpolation_sheet, sample_sheet
 
 
 @dataclass(frozen=True)
-class WganConfig(TrainConfig):
+class WganConfig(JudgedConfig):
     """Settings of the game; ``batch_size`` is that of one step of the critic."""
 
     k: int = setting(3, "steps of the critic for one of the generator")
     penalty: float = setting(10.0, "λ, the weight of the gradient penalty")
-    latent: int = setting(100, "length of z")
     width: int = setting(32, "maps beside the image in both networks")
     epochs: int = setting(15, "passes over the training images")
-    lr: float = setting(2e-4, "rate of both Adams")
-    momentum: float = setting(0.5, "β₁ of both Adams; β₂ is 0.9")
-    weight_decay: float = 0.0
-    samples: int = setting(10_000, "images that are judged after an epoch")
-    out: str = "runs/wgan_gp"
+    out: str = setting("runs/wgan_gp", "folder for metrics, checkpoint and pictures")
 
 
 def main(config: WganConfig) -> str:
@@ -54,8 +49,10 @@ def main(config: WganConfig) -> str:
     # no batch norm: each sample is held to a slope of its own
     critic = models.dcgan_discriminator(28, 1, config.width, batch_norm=False)
     betas = (config.momentum, 0.9)
-    g_optimizer = optim.Adam(G.parameters(), config.lr, betas)
-    c_optimizer = optim.Adam(critic.parameters(), config.lr, betas)
+    g_optimizer, c_optimizer = (
+        optim.Adam(net.parameters(), config.lr, betas, weight_decay=config.weight_decay)
+        for net in (G, critic)
+    )
 
     parts = {"g": G, "critic": critic, "g_optimizer": g_optimizer, "c_optimizer": c_optimizer}
     with Run(config, loader=train, **parts) as run:

@@ -99,8 +99,8 @@ def test_gan_resumed_is_the_same_run(options: dict[str, Any], digits: Path, tmp_
     assert 0 <= last["d_accuracy"] <= 1 and last["frechet_relative"] > 0
 
 
-@pytest.mark.parametrize("option", ["network", "loss", "norm"])
-def test_a_switch_that_does_not_exist(option: str, digits: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("option", ["network", "loss", "norm", "dataset"])
+def test_a_switch_that_does_not_exist(option: str) -> None:
     with pytest.raises(RequestError, match=f"{option}: expected one of .* received 'hinge'"):
         program("gan_mnist.py")["GanConfig"](**{option: "hinge"})
 

@@ -19,9 +19,27 @@ from ..ops import cat
 from ..optim import SGD
 from ..optim.lr_scheduler import CosineAnnealingLR
 from ..tensor import Tensor
+from .config import TrainConfig, one_of, setting
 from .frechet import Array, frechet_distance
 
 BATCH = 500  # images that are judged at once
+DATASETS = ("mnist-mini", "mnist", "fashion-mnist")  # ten classes of grey images, 28 × 28
+
+
+@dataclass(frozen=True)
+class JudgedConfig(TrainConfig):
+    """Settings of a program that trains with Adam to make images, and has them judged."""
+
+    dataset: str = setting("mnist-mini", f"one of {', '.join(DATASETS)}; mnist-mini is bundled")
+    lr: float = setting(2e-4, "rate of Adam, the same throughout")
+    momentum: float = setting(0.5, "β₁ of Adam")
+    weight_decay: float = setting(0.0, "times the weights, added to their gradients")
+    latent: int = setting(100, "numbers of a z")
+    samples: int = setting(10_000, "images that are judged after an epoch")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("dataset", self.dataset, DATASETS)
 
 
 @dataclass
