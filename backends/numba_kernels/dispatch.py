@@ -115,7 +115,7 @@ _WINOGRAD = (
 )
 
 _STRIDED = (
-    "3×3 and 4×4 of stride 2: 100 multiplications for 144 and 256; 1.5 to 1.9 times direct for 4×4"
+    "3×3 and 4×4 of stride 2: 100 multiplications for 144 and 256; 1.5 to 2.3 times direct for 4×4"
 )
 
 ROUTES: dict[str, list[Route]] = {

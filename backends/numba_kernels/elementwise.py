@@ -5,6 +5,9 @@ float64, for arithmetic) and memory can be walked as one run: operands of the sa
 order, or one of them a scalar or varying along one axis only (a bias along the channels). All else
 goes to the NumPy function, whose result is the definition.
 
+Results that no cache can hold are computed piece by piece in a buffer of one kilobyte and then
+streamed to their place: a plain store would first read what it overwrites, a third of the traffic.
+
 Three loops serve every operation of two operands: ``flat`` (both run along), ``periodic`` (the
 short one repeats every few elements: scalars, channels that are innermost in memory) and ``planes``
 (it is constant over long runs: channels of N, C, H, W memory). Each combination that occurs is one
@@ -20,15 +23,19 @@ from typing import Any
 
 import numpy as np
 
+from . import memory
 from .access import get8, get32, get64, put32, put64
+from .layout import stream_floats
 from .memory import empty
 from .order import dense_strides, order, split, varying_axis
 from .polynomials import erf32, exp32, log32, sigmoid32, tanh32
-from .runtime import Kernel, address, device, kernel_of
+from .runtime import Kernel, address, device, kernel_of, max_workers
+from .simd import fence
 
 LARGE = 32768  # elements: below it NumPy has finished before the threads have started
 CHUNK = 16384
 PERIOD = 512  # a repeated operand is tiled to at least this many elements
+PIECE = 256  # elements that are computed before they are streamed: loads and stores overlap
 RUN = 32  # elements a channel must be constant for to be worth a loop of its own
 
 Ufunc = Callable[..., Any]
@@ -68,16 +75,47 @@ UNARY = {
 # ---------------------------------------------------------------------------------------------
 # Kernels
 # ---------------------------------------------------------------------------------------------
+def _in_pieces(piece: Any, size: int) -> Any:
+    """run(first, end, target, buffer, p, q, r): ``piece`` of the elements from first to end, which
+    writes them from an address on; directly to ``target``, or by way of ``buffer`` if there is one.
+    """
+
+    @device
+    def run(first, end, target, buffer, p, q, r):
+        if buffer == 0:
+            piece(first, end - first, target + size * first, p, q, r)
+            return
+        for at in range(first, end, PIECE):
+            count = min(PIECE, end - at)
+            piece(at, count, buffer, p, q, r)
+            stream_floats(target + size * at, buffer, count * size // 4)
+        fence()
+
+    return run
+
+
+@device
+def _buffer(buffers: int, worker: int) -> int:
+    """A worker's buffer; 0 when there are none."""
+    return buffers + worker * PIECE * 8 if buffers else 0
+
+
 @cache
 def unary_kernel(name: str, dtype: str) -> Kernel:
     """y[i] = f(x[i])."""
     f = _element(name, dtype)
-    get, put, _ = _ACCESS[dtype]
+    get, put, size = _ACCESS[dtype]
 
-    def run(chunk, worker, x, y, n):
+    @device
+    def piece(first, count, to, x, q, r):
+        for i in range(count):
+            put(to, i, f(get(x, first + i)))
+
+    pieces = _in_pieces(piece, size)
+
+    def run(chunk, worker, x, y, n, buffers):
         start = chunk * CHUNK
-        for i in range(start, min(n, start + CHUNK)):
-            put(y, i, f(get(x, i)))
+        pieces(start, min(n, start + CHUNK), y, _buffer(buffers, worker), x, 0, 0)
 
     return kernel_of(run, f"{name}_{dtype}", False)
 
@@ -86,12 +124,18 @@ def unary_kernel(name: str, dtype: str) -> Kernel:
 def flat_kernel(name: str, dtype: str) -> Kernel:
     """z[i] = f(x[i], y[i])."""
     f = _element(name, dtype)
-    get, put, _ = _ACCESS[dtype]
+    get, put, size = _ACCESS[dtype]
 
-    def run(chunk, worker, x, y, z, n):
+    @device
+    def piece(first, count, to, x, y, r):
+        for i in range(count):
+            put(to, i, f(get(x, first + i), get(y, first + i)))
+
+    pieces = _in_pieces(piece, size)
+
+    def run(chunk, worker, x, y, z, n, buffers):
         start = chunk * CHUNK
-        for i in range(start, min(n, start + CHUNK)):
-            put(z, i, f(get(x, i), get(y, i)))
+        pieces(start, min(n, start + CHUNK), z, _buffer(buffers, worker), x, y, 0)
 
     return kernel_of(run, f"{name}_{dtype}", False)
 
@@ -103,14 +147,21 @@ def periodic_kernel(name: str, dtype: str, short_first: bool) -> Kernel:
     f = _element(name, dtype)
     get, put, size = _ACCESS[dtype]
 
-    def run(chunk, worker, x, y, z, n, period, step):
+    @device
+    def piece(first, count, to, x, y, period):
+        a = x + size * first
+        for i in range(count):
+            if short_first:
+                put(to, i, f(get(y, first % period + i), get(a, i)))
+            else:
+                put(to, i, f(get(a, i), get(y, first % period + i)))
+
+    pieces = _in_pieces(piece, size)
+
+    def run(chunk, worker, x, y, z, n, period, step, buffers):
         for start in range(chunk * step, min(n, (chunk + 1) * step), period):
-            a, c = x + size * start, z + size * start
-            for i in range(min(period, n - start)):
-                if short_first:
-                    put(c, i, f(get(y, i), get(a, i)))
-                else:
-                    put(c, i, f(get(a, i), get(y, i)))
+            end = min(start + period, n)
+            pieces(start, end, z, _buffer(buffers, worker), x, y, period)
 
     return kernel_of(run, f"{name}_periodic{int(short_first)}_{dtype}", False)
 
@@ -122,15 +173,21 @@ def planes_kernel(name: str, dtype: str, short_first: bool) -> Kernel:
     f = _element(name, dtype)
     get, put, size = _ACCESS[dtype]
 
-    def run(chunk, worker, x, y, z, planes, channels, inner, step):
+    @device
+    def piece(first, count, to, x, place, r):
+        b, a = get(place, 0), x + size * first
+        for i in range(count):
+            if short_first:
+                put(to, i, f(b, get(a, i)))
+            else:
+                put(to, i, f(get(a, i), b))
+
+    pieces = _in_pieces(piece, size)
+
+    def run(chunk, worker, x, y, z, planes, channels, inner, step, buffers):
         for p in range(chunk * step, min(planes, (chunk + 1) * step)):
-            b = get(y, p % channels)
-            a, c = x + size * p * inner, z + size * p * inner
-            for i in range(inner):
-                if short_first:
-                    put(c, i, f(b, get(a, i)))
-                else:
-                    put(c, i, f(get(a, i), b))
+            place = y + size * (p % channels)
+            pieces(p * inner, (p + 1) * inner, z, _buffer(buffers, worker), x, place, 0)
 
     return kernel_of(run, f"{name}_planes{int(short_first)}_{dtype}", False)
 
@@ -153,12 +210,18 @@ def where_kernel(a_moves: bool, b_moves: bool) -> Kernel:
 def slope_kernel() -> Kernel:
     """z[i] = g[i] if x[i] > 0 else slope·g[i] for float32: leaky ReLU (g = x) and its gradient."""
 
-    def run(chunk, worker, g, x, z, slope, n):
-        start = chunk * CHUNK
+    @device
+    def piece(first, count, to, g, x, slope):
         s, zero = get32(slope, 0), np.float32(0)
-        for i in range(start, min(n, start + CHUNK)):
-            v = get32(g, i)
-            put32(z, i, v if get32(x, i) > zero else s * v)
+        for i in range(count):
+            v = get32(g, first + i)
+            put32(to, i, v if get32(x, first + i) > zero else s * v)
+
+    pieces = _in_pieces(piece, 4)
+
+    def run(chunk, worker, g, x, z, slope, n, buffers):
+        start = chunk * CHUNK
+        pieces(start, min(n, start + CHUNK), z, _buffer(buffers, worker), g, x, slope)
 
     return kernel_of(run, "slope", False)
 
@@ -185,6 +248,20 @@ def _result(a: Any, axes: Any, out: Any, others: tuple[Any, ...]) -> Any:
     return None if any(_overlaps(o, start, nbytes) for o in others) else out
 
 
+def _buffers(z: Any, *operands: Any) -> Any:
+    """Room for the pieces of a result that is worth streaming, else an array without elements.
+
+    In place there is nothing to gain, as what is overwritten had to be read.
+    """
+    streams = z.nbytes > memory.STREAM_BYTES and all(address(z) != address(a) for a in operands)
+    return empty((max_workers() * PIECE * 2 if streams else 0,), np.float32)
+
+
+def _where(buffers: Any) -> int:
+    """Its address, 0 without elements."""
+    return address(buffers) if buffers.size else 0
+
+
 def _short(b: Any, dtype: Any) -> Any:
     """An operand that is repeated, as a 1-D array of ``dtype``; None when that would change the
     result's dtype."""
@@ -206,7 +283,7 @@ def _broadcast(name: str, a: Any, b: Any, out: Any, short_first: bool) -> Any:
     if z is None:
         return None
     outer, channels, inner = (1, 1, a.size) if axis < 0 else split(a.shape, axes, axis)
-    dtype = _FLOATS[a.dtype]
+    dtype, buffers = _FLOATS[a.dtype], _buffers(z, a)
     if inner >= RUN and channels > 1:
         planes = outer * channels
         step = max(1, CHUNK // inner)
@@ -219,6 +296,7 @@ def _broadcast(name: str, a: Any, b: Any, out: Any, short_first: bool) -> Any:
             channels,
             inner,
             step,
+            _where(buffers),
         )
         return z
     if channels > 1 and inner > 1:
@@ -227,8 +305,10 @@ def _broadcast(name: str, a: Any, b: Any, out: Any, short_first: bool) -> Any:
         short = np.tile(short, -(-PERIOD // short.size))
     step = short.size * max(1, CHUNK // short.size)
     periodic_kernel(name, dtype, short_first)(
-        -(-a.size // step), address(a), address(short), address(z), a.size, short.size, step
-    )
+        -(-a.size // step), address(a), address(short), address(z), a.size, short.size, step,
+        _where(buffers),
+    )  # fmt: skip
+
     return z
 
 
@@ -243,9 +323,9 @@ def binary(name: str, a: Any, b: Any, out: Any) -> Any:
             return None
         z = _result(a, axes, out, (a, b))
         if z is not None:
-            n = a.size
+            n, buffers = a.size, _buffers(z, a, b)
             flat_kernel(name, _FLOATS[a.dtype])(
-                -(-n // CHUNK), address(a), address(b), address(z), n
+                -(-n // CHUNK), address(a), address(b), address(z), n, _where(buffers)
             )
         return z
     if first and a.dtype in _FLOATS and (not second or a.size > b.size):
@@ -263,7 +343,11 @@ def unary(name: str, a: Any, out: Any) -> Any:
     axes = order(a.shape, a.strides, a.itemsize)
     z = None if axes is None else _result(a, axes, out, (a,))
     if z is not None:
-        unary_kernel(name, dtype)(-(-a.size // CHUNK), address(a), address(z), a.size)
+        # Polynomials take longer than memory does: another pass would only add to it.
+        buffers = _buffers(z, z if name in _POLYNOMIALS else a)
+        unary_kernel(name, dtype)(
+            -(-a.size // CHUNK), address(a), address(z), a.size, _where(buffers)
+        )
     return z
 
 
@@ -304,7 +388,8 @@ def slope(g: Any, x: Any, factor: float) -> Any:
         empty(x.shape, x.dtype, dense_strides(x.shape, axes, 4)),
         np.array([factor], x.dtype),
     )
-    slope_kernel()(-(-x.size // CHUNK), *map(address, (g, x, z, number)), x.size)
+    buffers = _buffers(z)
+    slope_kernel()(-(-x.size // CHUNK), *map(address, (g, x, z, number)), x.size, _where(buffers))
     return z
 
 

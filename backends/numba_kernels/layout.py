@@ -31,6 +31,7 @@ from .simd import (
     store,
     store_f32,
     store_part,
+    stream,
     transpose_square,
 )
 
@@ -43,6 +44,20 @@ def copy_floats(target: int, source: int, count: int) -> None:
         store(target + at, load(source + at))
     if count % WIDTH:
         store_part(target + whole, load_part(source + whole, count % WIDTH), count % WIDTH)
+
+
+@device
+def stream_floats(target: int, source: int, count: int) -> None:
+    """``copy_floats`` past the caches."""
+    head = min(-target % BYTES // 4, count)
+    if head:
+        store_part(target, load_part(source, head), head)
+    whole = head * 4 + (count - head) // WIDTH * BYTES
+    for at in range(head * 4, whole, BYTES):
+        stream(target + at, load(source + at))
+    rest = count - whole // 4
+    if rest:
+        store_part(target + whole, load_part(source + whole, rest), rest)
 
 
 @device

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import os
 import threading
 from typing import Any
 
@@ -22,6 +23,19 @@ from tinygrad_cnn.geometry import Shape
 
 SMALLEST = 1 << 15  # bytes: below this NumPy's allocator is as fast
 LIMIT = 2 << 30  # bytes kept at most for later use
+
+
+def _last_level_cache(default: int = 32 << 20) -> int:
+    """Bytes of the largest cache, where the system can tell."""
+    try:
+        return os.sysconf("SC_LEVEL3_CACHE_SIZE") or default
+    except (AttributeError, ValueError, OSError):
+        return default
+
+
+# Results larger than this are streamed past the caches, which could not keep them anyway: a copy of
+# 32 MB runs at 31 GB/s instead of 19 on one thread, 86 instead of 45 on two. Of 8 MB it is slower.
+STREAM_BYTES = _last_level_cache() * 3 // 4
 
 _new = np.ndarray.__new__
 

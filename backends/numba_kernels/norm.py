@@ -16,110 +16,28 @@ from typing import Any
 
 import numpy as np
 
-from .access import get32, put64, read64
+from . import memory
+from .access import get32
 from .lanes import vget, vput
 from .memory import empty
+from .norm_sums import (
+    RELU,
+    RESIDUAL,
+    STREAM,
+    combine_stats,
+    combine_sums,
+    stats_planes,
+    stats_rows,
+    sums_planes,
+    sums_rows,
+)
 from .order import dense_strides, order, split
 from .runtime import Kernel, address, kernel
-from .simd import (
-    WIDTH,
-    fma,
-    lane_sum,
-    load,
-    load_part,
-    select_gt,
-    splat,
-    store_f32,
-    vmax,
-)
+from .simd import BYTES, WIDTH, fence, fma, select_gt, splat, stream, vmax
 
 f4 = np.float32
 BLOCK = 16384  # elements of a chunk
 SMALL = 8192  # elements below which the calling thread does it
-RELU, RESIDUAL = 1, 2
-
-
-# ---------------------------------------------------------------------------------------------
-# Statistics: partial[k] = (means (C,), sums of squares about them (C,)) of block or image k; means
-# are counted from the channel's first element, so that a mean far from 0 loses no digits between
-# the blocks
-# ---------------------------------------------------------------------------------------------
-@kernel
-def stats_rows(chunk, worker, x, partial, rows, channels, step):
-    """Channels innermost: block ``chunk`` of ``step`` rows."""
-    first = chunk * step
-    count = min(step, rows - first)
-    pitch = 4 * channels
-    start, means = x + first * pitch, partial + chunk * 2 * pitch
-    zero = splat(f4(0))
-    share = splat(f4(1) / f4(count))
-    for c in range(0, channels, WIDTH):
-        lanes = min(WIDTH, channels - c)
-        a, b, p = zero, zero, start + 4 * c
-        for _ in range(count // 2):
-            a = a + vget(p, lanes)
-            b = b + vget(p + pitch, lanes)
-            p += 2 * pitch
-        if count % 2:
-            a = a + vget(p, lanes)
-        mean = (a + b) * share
-        a, b, rest, p = zero, zero, zero, start + 4 * c
-        for _ in range(count // 2):
-            u, v = vget(p, lanes) - mean, vget(p + pitch, lanes) - mean
-            a, b = fma(u, u, a), fma(v, v, b)
-            rest = rest + (u + v)
-            p += 2 * pitch
-        if count % 2:
-            u = vget(p, lanes) - mean
-            a, rest = fma(u, u, a), rest + u
-        vput(means + 4 * c, fma(rest, share, mean - vget(x + 4 * c, lanes)), lanes)
-        vput(means + pitch + 4 * c, a + b - rest * rest * share, lanes)
-
-
-@kernel
-def stats_planes(chunk, worker, x, partial, planes, channels, inner, step):
-    """``step`` planes of ``inner`` neighbours each."""
-    zero, whole, tail = splat(f4(0)), inner // WIDTH * WIDTH, inner % WIDTH
-    for plane in range(chunk * step, min(planes, (chunk + 1) * step)):
-        p = x + 4 * plane * inner
-        a = zero
-        for i in range(0, whole, WIDTH):
-            a = a + load(p + 4 * i)
-        if tail:
-            a = a + load_part(p + 4 * whole, tail)
-        mean = lane_sum(a) / f4(inner)
-        m, a, b = splat(mean), zero, zero
-        for i in range(0, whole, WIDTH):
-            u = load(p + 4 * i) - m
-            a, b = fma(u, u, a), b + u
-        square, rest = lane_sum(a), lane_sum(b)
-        for i in range(whole, inner):
-            away = get32(p, i) - mean
-            square += away * away
-            rest += away
-        at = partial + 4 * (plane // channels * 2 * channels + plane % channels)
-        store_f32(at, (mean - get32(x, plane % channels * inner)) + rest / f4(inner))
-        store_f32(at + 4 * channels, square - rest * rest / f4(inner))
-
-
-@kernel
-def combine_stats(chunk, worker, x, inner, partial, blocks, channels, count, last, out):
-    """out[0, c], out[1, c] = mean and variance over all blocks: ``count`` terms each, ``last`` in
-    the last one."""
-    total = (blocks - 1) * count + last
-    for c in range(channels):
-        mean = 0.0
-        for k in range(blocks):
-            n = count if k < blocks - 1 else last
-            mean += n * float(get32(partial, k * 2 * channels + c))
-        mean /= total
-        squares = 0.0
-        for k in range(blocks):
-            n = count if k < blocks - 1 else last
-            away = get32(partial, k * 2 * channels + c) - mean
-            squares += get32(partial, (k * 2 + 1) * channels + c) + n * away * away
-        put64(out, c, get32(x, c * inner) + mean)
-        put64(out, channels + c, squares / total)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -138,7 +56,11 @@ def apply_rows(chunk, worker, x, y, residual, table, rows, channels, step, optio
                 v = v + vget(residual + at, lanes)
             if options & RELU:
                 v = vmax(zero, v)
-            vput(y + at, v, lanes)
+            if options & STREAM:
+                stream(y + at, v)
+            else:
+                vput(y + at, v, lanes)
+    fence()
 
 
 @kernel
@@ -156,65 +78,11 @@ def apply_planes(chunk, worker, x, y, residual, table, planes, channels, inner, 
                 v = v + vget(residual + at, lanes)
             if options & RELU:
                 v = vmax(zero, v)
-            vput(y + at, v, lanes)
-
-
-# ---------------------------------------------------------------------------------------------
-# Backward, first pass: partial[k] = (Σ g, Σ g·(x − mean)), with g = gy where y > 0 after a ReLU
-# ---------------------------------------------------------------------------------------------
-@kernel
-def sums_rows(chunk, worker, gy, x, y, g, mean, partial, rows, channels, step, options):
-    """Channels innermost. With RESIDUAL, g (the residual's gradient) is also written."""
-    first = chunk * step
-    count = min(step, rows - first)
-    pitch, zero = 4 * channels, splat(f4(0))
-    sums = partial + chunk * 2 * pitch
-    for c in range(0, channels, WIDTH):
-        lanes = min(WIDTH, channels - c)
-        m, total, moment = vget(mean + 4 * c, lanes), zero, zero
-        at = first * pitch + 4 * c
-        for _ in range(count):
-            v = vget(gy + at, lanes)
-            if options & RELU:
-                v = select_gt(vget(y + at, lanes), zero, v, zero)
-            if options & RESIDUAL:
-                vput(g + at, v, lanes)
-            total = total + v
-            moment = fma(v, vget(x + at, lanes) - m, moment)
-            at += pitch
-        vput(sums + 4 * c, total, lanes)
-        vput(sums + pitch + 4 * c, moment, lanes)
-
-
-@kernel
-def sums_planes(chunk, worker, gy, x, y, g, mean, partial, planes, channels, inner, step, options):
-    """Runs of one channel."""
-    zero = splat(f4(0))
-    for plane in range(chunk * step, min(planes, (chunk + 1) * step)):
-        c, base = plane % channels, 4 * plane * inner
-        m, total, moment = splat(get32(mean, c)), zero, zero
-        for i in range(0, inner, WIDTH):
-            lanes, at = min(WIDTH, inner - i), base + 4 * i
-            v = vget(gy + at, lanes)
-            if options & RELU:
-                v = select_gt(vget(y + at, lanes), zero, v, zero)
-            if options & RESIDUAL:
-                vput(g + at, v, lanes)
-            total = total + v
-            moment = fma(v, vget(x + at, lanes) - m, moment)  # v is 0 beyond the end
-        at = partial + 4 * (plane // channels * 2 * channels + c)
-        store_f32(at, lane_sum(total))
-        store_f32(at + 4 * channels, lane_sum(moment))
-
-
-@kernel
-def combine_sums(chunk, worker, partial, blocks, count, out):
-    """out[j] = Σ_k partial[k, j] in float64."""
-    for j in range(count):
-        put64(out, j, 0.0)
-    for k in range(blocks):
-        for j in range(count):
-            put64(out, j, read64(out, j) + get32(partial, k * count + j))
+            if options & STREAM:
+                stream(y + at, v)
+            else:
+                vput(y + at, v, lanes)
+    fence()
 
 
 # ---------------------------------------------------------------------------------------------
@@ -232,7 +100,12 @@ def input_rows(chunk, worker, gy, x, y, gx, table, rows, channels, step, options
                 v = select_gt(vget(y + at, lanes), zero, v, zero)
             w = vget(x + at, lanes) - vget(t, lanes)
             w = fma(w, vget(t + 2 * pitch, lanes), vget(t + 3 * pitch, lanes))
-            vput(gx + at, fma(v, vget(t + pitch, lanes), w), lanes)
+            v = fma(v, vget(t + pitch, lanes), w)
+            if options & STREAM:
+                stream(gx + at, v)
+            else:
+                vput(gx + at, v, lanes)
+    fence()
 
 
 @kernel
@@ -249,7 +122,12 @@ def input_planes(chunk, worker, gy, x, y, gx, table, planes, channels, inner, st
             if options & RELU:
                 v = select_gt(vget(y + at, lanes), zero, v, zero)
             w = fma(vget(x + at, lanes) - mean, b, c)
-            vput(gx + at, fma(v, a, w), lanes)
+            v = fma(v, a, w)
+            if options & STREAM:
+                stream(gx + at, v)
+            else:
+                vput(gx + at, v, lanes)
+    fence()
 
 
 # ---------------------------------------------------------------------------------------------
@@ -289,6 +167,12 @@ class Walk:
     def like(self) -> Any:
         """A new array of the same shape and memory order."""
         return empty(self.x.shape, f4, dense_strides(self.x.shape, self.axes, 4))
+
+    def streams(self, y: Any) -> int:
+        """``STREAM`` for a result that no cache holds and that is made of whole vectors."""
+        whole = (self.channels if self.by_rows else self.inner) % WIDTH == 0
+        large = y.nbytes > memory.STREAM_BYTES and address(y) % BYTES == 0
+        return STREAM if whole and large else 0
 
     def aligned(self, a: Any) -> Any:
         """``a`` in this memory order: itself, or a copy."""
@@ -331,7 +215,7 @@ def forward(
     table[2] = 0 if bias is None else bias
     other = None if residual is None else walk.aligned(residual)
     where = 0 if other is None else address(other)
-    options = RELU * relu + RESIDUAL * (other is not None)
+    options = RELU * relu + RESIDUAL * (other is not None) + walk.streams(y)
     walk.run(
         apply_rows,
         apply_planes,
@@ -374,7 +258,7 @@ def backward(
     gx = walk.like()
     walk.run(
         input_rows, input_planes, address(gy), address(x), y_place, address(gx), address(table),
-        *walk.sizes, options,
+        *walk.sizes, options + walk.streams(gx),
     )  # fmt: skip
     gresidual = (gy if g is None else g) if residual else None
     return gx, (moment * inverse).astype(f4), total.astype(f4), gresidual

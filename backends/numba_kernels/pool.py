@@ -91,12 +91,7 @@ def _by_inputs(
     geo, apart = geometry(gx.shape[2:], gy.shape[2:], window)
     n, channels = gx.shape[:2]
     places = (address(gy), address(gx), address(third), address(geo))
-    if rows and not apart and by_rows is pool_max.scatter_rows:
-        lines = n * math.prod(gx.shape[2:-1])
-        step = max(1, WORK * lines // gx.size)
-        call = pool_max.sum_rows.serial if gx.size < SMALL else pool_max.sum_rows
-        call(-(-lines // step), *places, lines, channels, step)
-    elif rows:
+    if rows:
         (by_rows.serial if gx.size < SMALL else by_rows)(n, *places, channels, apart)
     else:
         step = max(1, WORK * n * channels // gx.size)

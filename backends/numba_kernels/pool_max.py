@@ -23,7 +23,6 @@ from .pool_windows import (
     TWO_BY_TWO,
     cell,
     first_tap,
-    heard,
     last_tap,
     line_start,
     set_zero,
@@ -155,8 +154,8 @@ def gather_planes(chunk, worker, x, y, winner, geo, planes, step):
 
 @kernel
 def scatter_rows(chunk, worker, gy, gx, winner, geo, channels, apart):
-    """Image ``chunk``, channels innermost, for windows that do not overlap; ``apart`` is 2 when
-    they also cover every cell."""
+    """Image ``chunk``, channels innermost. ``apart``: windows do not overlap, so that cells are
+    written, not added to."""
     depth, height, width = geti64(geo, OUTPUT), geti64(geo, OUTPUT + 1), geti64(geo, OUTPUT + 2)
     cells = geti64(geo, SIZE) * geti64(geo, SIZE + 1) * geti64(geo, SIZE + 2)
     rows, columns, taps = geti64(geo, KERNEL + 1), geti64(geo, KERNEL + 2), geti64(geo, TAPS)
@@ -181,41 +180,8 @@ def scatter_rows(chunk, worker, gy, gx, winner, geo, channels, apart):
                             for t in range(first + j0, first + j1):
                                 v = select_same(won, splat(f4(t)), g, zero)
                                 at = corner + 4 * (geti64(geo, taps + t) * channels + c)
-                                vput(at, v, lanes)
+                                vput(at, v if apart else v + vget(at, lanes), lanes)
                 out += channels
-
-
-@kernel
-def sum_rows(chunk, worker, gy, gx, winner, geo, lines, channels, step):
-    """The adjoint for windows that overlap, channels innermost: ``step`` input lines a chunk.
-
-    Each cell of gx adds up what the windows that see it send, in registers: nothing is set to 0
-    first, and no sum goes to memory and back. For 3×3 windows of stride 2, where a cell is seen by
-    1, 2 or 4, about twice as fast as adding window after window.
-    """
-    height, width = geti64(geo, OUTPUT + 1), geti64(geo, OUTPUT + 2)
-    outputs = geti64(geo, OUTPUT) * height * width
-    depth, high, wide = geti64(geo, SIZE), geti64(geo, SIZE + 1), geti64(geo, SIZE + 2)
-    rows, columns = geti64(geo, KERNEL + 1), geti64(geo, KERNEL + 2)
-    zero = splat(f4(0))
-    for line in range(chunk * step, min(lines, (chunk + 1) * step)):
-        h, d, first = line % high, line // high % depth, line // (high * depth) * outputs
-        a0, a1 = heard(geo, 0, d)
-        p0, p1 = heard(geo, 1, h)
-        for w in range(wide):
-            q0, q1 = heard(geo, 2, w)
-            for c in range(0, channels, WIDTH):
-                lanes, total = min(WIDTH, channels - c), zero
-                for a in range(a0, a1, 2):
-                    for p in range(p0, p1, 2):
-                        cells = first + (geti64(geo, a) * height + geti64(geo, p)) * width
-                        taps = (geti64(geo, a + 1) * rows + geti64(geo, p + 1)) * columns
-                        for q in range(q0, q1, 2):
-                            at = (cells + geti64(geo, q)) * channels + c
-                            won = load_bytes(winner + at, lanes)
-                            tap = splat(f4(taps + geti64(geo, q + 1)))
-                            total = total + select_same(won, tap, vget(gy + 4 * at, lanes), zero)
-                vput(gx + 4 * ((line * wide + w) * channels + c), total, lanes)
 
 
 @device

@@ -5,8 +5,7 @@ TABLE says where an axis's list of (first tap on an input cell, last + 1, cell o
 position begins. A tap is a position of the kernel; cells of one plane are counted from 0 in C
 order. TWO_BY_TWO: whether windows are 2×2 at stride 2 on images, undilated, and begin on input
 cells of the last axis. WHOLE: whether the one window is the whole plane. TAPS: where the list of
-the taps' distances in cells begins. HEARD (three): where an axis's list of (begin, end) by input
-cell begins, which says where the pairs (output position, kernel position) that see the cell lie.
+the taps' distances in cells begins.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from .access import geti64, put32
 from .runtime import device
 
 SIZE, OUTPUT, KERNEL, STRIDE, DILATION, TABLE = range(0, 18, 3)
-TWO_BY_TWO, WHOLE, TAPS, HEARD = 18, 19, 20, 21
+TWO_BY_TWO, WHOLE, TAPS = 18, 19, 20
 
 
 @lru_cache(64)
@@ -31,7 +30,7 @@ def geometry(sizes: Shape, outputs: Shape, window: Window) -> tuple[Any, int]:
     kernel, stride, padding, dilation = window
     lone = (1,) * (3 - len(sizes))  # missing axes
     rows = (sizes, outputs, kernel, stride, dilation)
-    head = [value for row in rows for value in (*lone, *row)] + [0] * 9
+    head = [value for row in rows for value in (*lone, *row)] + [0] * 6
     before = [0] * len(lone) + [lo for lo, _ in padding]
     parts, length = [], len(head)
     for axis in range(3):
@@ -42,18 +41,6 @@ def geometry(sizes: Shape, outputs: Shape, window: Window) -> tuple[Any, int]:
         parts.append(np.stack([first, last, start], 1).reshape(-1))
         head[TABLE + axis] = length
         length += 3 * q
-        # The pairs (p, i) with p·s − lo + i·d = cell, by cell and then by p.
-        p, i = (g.reshape(-1) for g in np.indices((q, k)))
-        seen = start[p] + i * d
-        p, i, seen = (g[(seen >= 0) & (seen < n)] for g in (p, i, seen))
-        p, i, seen = (g[np.argsort(seen, kind="stable")] for g in (p, i, seen))
-        bounds = length + 2 * n + 2 * np.searchsorted(seen, np.arange(n + 1))
-        head[HEARD + axis] = length
-        parts += [
-            np.stack([bounds[:-1], bounds[1:]], 1).reshape(-1),
-            np.stack([p, i], 1).reshape(-1),
-        ]
-        length += 2 * n + 2 * p.size
     pairs = kernel[-2:] == stride[-2:] == (2, 2) and all(k == 1 for k in kernel[:-2])
     head[TWO_BY_TWO] = int(pairs and set(dilation) == {1} and before[2] == 0)
     head[WHOLE] = int(kernel == sizes and not any(before) and set(dilation) == {1})
@@ -99,13 +86,6 @@ def winning_cell(geo: int, a: int, p: int, q: int, t: int) -> int:
     """Number of the input cell that tap t of output (a, p, q) sees."""
     start = line_start(geo, cell(geo, 0, a, 0), cell(geo, 1, p, 0)) + cell(geo, 2, q, 0)
     return start + geti64(geo, geti64(geo, TAPS) + t)
-
-
-@device
-def heard(geo: int, axis: int, at: int) -> Any:
-    """(begin, end) of the pairs that see input cell ``at``: their places in the table."""
-    place = geti64(geo, HEARD + axis) + 2 * at
-    return geti64(geo, place), geti64(geo, place + 1)
 
 
 @device

@@ -12,6 +12,7 @@ the shapes. Alignment is not required, only faster.
 
 Functions inside kernels (v, a, b, c vectors; x scalar; p address; n count of lanes):
     load(p)  store(p, v)  load_part(p, n)  store_part(p, v, n)   only the first n lanes are touched
+    stream(p, v)                   store past the caches, p a multiple of BYTES; then fence()
     prefetch(p)                    start to bring the cache line at p, which will be written
     splat(x)  a + b  a - b  a * b  a / b  fma(a, b, c) = a·b + c  -> one rounding
     vmax(a, b) = a > b ? a : b     (b when either is NaN, so vmax(0, x) is a ReLU that keeps NaN)
@@ -169,6 +170,30 @@ def store(typingctx: Any, address: Any, v: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(types.int64, f32xN), generate
+
+
+@intrinsic
+def stream(typingctx: Any, address: Any, v: Any) -> Any:
+    """A plain store first reads the line that it will overwrite; this one does not."""
+
+    def generate(context: Any, b: Any, signature: Any, args: Any) -> Any:
+        stored = b.store(args[1], b.inttoptr(args[0], VECTOR.as_pointer()))
+        stored.align = BYTES
+        stored.set_metadata("nontemporal", b.module.add_metadata([ir.Constant(I32, 1)]))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, f32xN), generate
+
+
+@intrinsic
+def fence(typingctx: Any) -> Any:
+    """What was streamed before is visible to other threads before what is stored afterwards."""
+
+    def generate(context: Any, b: Any, signature: Any, args: Any) -> Any:
+        b.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), generate
 
 
 @intrinsic

@@ -7,7 +7,7 @@ some phases have one tap only: 100 instead of 144.)
 
 Forward and weight gradient: the phases are more input channels, 4·C. Input gradient: each phase of
 gx is a convolution of gy of its own. On the layers of a DCGAN (64 to 128 and 128 to 256 channels)
-it is 1.5 to 1.9 times as fast as the direct kernels.
+it is 1.5 to 2.3 times as fast as the direct kernels.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import numpy as np
 
 from . import programs
 
-COPY_BYTES = 32 << 20
+COPY_BYTES = 128 << 20  # more than caches hold
 KEPT = "keeping memory"
 TORCH = (
     "contiguous",
@@ -110,5 +110,5 @@ def _numpy_product(n: int = 1024) -> tuple[Any, float]:
 
 
 def _numpy_copy() -> tuple[Any, float]:
-    a, b = (np.zeros(COPY_BYTES // 4, np.float32) for _ in range(2))
+    a, b = (np.ones(COPY_BYTES // 4, np.float32) for _ in range(2))
     return lambda: np.copyto(a, b), 2.0 * COPY_BYTES
