@@ -233,3 +233,43 @@ def test_inference_fuses_too(backend: str) -> None:
         a = model(x).numpy()
         set_fusion(False)
         np.testing.assert_allclose(a, model(x).numpy(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_gradients_of_values_that_a_module_keeps(backend: str, create_graph: bool) -> None:
+    """A value that was fused away is still one that a gradient can be asked for."""
+
+    class Keeps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)
+            self.linear = nn.Linear(8, 3)
+            self.kept: list[tg.Tensor] = []
+
+        def forward(self, x: tg.Tensor) -> tg.Tensor:
+            a = self.conv(x)
+            b = F.relu(a)
+            c = F.max_pool2d(b, 2)
+            d = self.norm(c)
+            e = d + c
+            f = F.relu(e)
+            g = self.linear(f.flatten(1))
+            self.kept = [a, b, c, d, e, f, g]
+            return F.relu(g)
+
+    found = []
+    for fused in (True, False):
+        set_fusion(fused)
+        tg.manual_seed(0)
+        with tg.use_backend(backend):
+            model = Keeps().double()
+            y = model(tg.randn(2, 1, 6, 6, dtype="float64", requires_grad=True))
+            wanted = [*model.kept, model.conv.weight]
+            each = [tg.autograd.grad(y.sum(), t, retain_graph=True)[0] for t in wanted]
+            both = tg.autograd.grad((y * y).sum(), wanted, create_graph=create_graph)
+            found.append([t.detach().numpy() for t in (*each, *both)])
+            if create_graph:
+                square = sum((g * g).sum() for g in both)
+                found[-1].append(tg.autograd.grad(square, model.conv.weight)[0].numpy())
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)

@@ -227,14 +227,19 @@ def _run(
                 total = observe(op, total)
             if op in wanted:
                 found[op] = total
+            inner = [part for part in op.parts if part in wanted] if wanted else []
             if needed is not None:
                 needs = [e in needed for e in op.edges]
-                if op not in needed or True not in needs:
+                if op not in needed or not (True in needs or inner):
                     continue
                 op.needs = needs
             if not op.edges:
                 raise _freed(op)
+            for part_op in inner:
+                part_op.hooks = {**(part_op.hooks or {}), _CAPTURE: _capture(found, part_op)}
             parts = _derivative(op, total, create)
+            for part_op in inner:
+                (part_op.hooks or {}).pop(_CAPTURE)
             for edge, part, shape in zip(op.edges, parts, op.shapes, strict=True):
                 if part is None or edge is None or not (needed is None or edge in needed):
                     continue
@@ -254,6 +259,18 @@ def _run(
         if op is not None:
             op.needs = None
     return found
+
+
+_CAPTURE = 0  # the key of the hook below; those of users are negative
+
+
+def _capture(found: dict[Edge, Tensor], op: Op) -> Callable[[Tensor], None]:
+    """A hook that notes the gradient of an output between the parts of a fused operation."""
+
+    def note(total: Tensor) -> None:
+        found[op] = total
+
+    return note
 
 
 class _Sums:
@@ -309,7 +326,7 @@ def _leading_to(targets: Sequence[Edge], roots: Sequence[Edge], inside: bool) ->
                 stack.extend(e for e in op.edges if isinstance(e, Op))
     needed: set[Edge] = set(targets)
     for op in sorted(found, key=attrgetter("age"), reverse=True):
-        if any(e in needed for e in op.edges if e is not None):
+        if any(e in needed for e in (*op.edges, *op.parts) if e is not None):
             needed.add(op)
     return needed
 

@@ -106,6 +106,12 @@ class Op:
         """The shape of the output, for operations that can be deferred."""
         raise NotImplementedError(f"{self.name} cannot be deferred")
 
+    @property
+    def parts(self) -> tuple[Op, ...]:
+        """The operations that a fused one took over, innermost first: a tensor may still be known
+        as the output of one."""
+        return ()
+
     def watched(self) -> bool:
         """Whether a part of a fused operation has hooks, so that its kernel must not skip it."""
         return False

@@ -36,6 +36,10 @@ class Fused(Op):
     def output_shape(self, *inputs: Any) -> Shape:
         return self.first.output_shape(*inputs)
 
+    @property
+    def parts(self) -> tuple[Op, ...]:
+        return (*self.first.parts, self.first)
+
     def watched(self) -> bool:
         """Whether somebody wants to see the gradient between the parts."""
         return bool(self.first.hooks or self.first.kept or self.first.watched())
@@ -116,10 +120,11 @@ class ConvReluPool(Fused):
         """The same with both values in between recomputed, for those who watch their gradients."""
         from ..autograd import observe
 
-        relu: Any = self.first
+        relu, pool = cast(Any, self.first), cast(Any, self.last)
         kernels = grad.backend
         y = kernels.conv_relu(*self._arrays(), self.conv.window, self.conv.groups)
-        between = observe(relu, self.last.backward(grad, None))
+        _, pool.winner = kernels.max_pool(y, pool.window)  # where all are 0, the first has won
+        between = observe(relu, pool.backward(grad, None))
         masked = ReluGrad()(between, Tensor._wrap(y, kernels))
         self.conv.needs = self.needs
         made: tuple[Tensor | None, ...] = self.conv.backward(observe(self.conv, masked), None)
