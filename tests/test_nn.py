@@ -400,6 +400,38 @@ def test_module_list_and_dict() -> None:
     assert len(named) == 0
 
 
+def test_parameter_list_and_dict() -> None:
+    first = nn.Parameter(tg.ones(2))
+    weights = nn.ParameterList([first, tg.zeros(1, 3)])
+    weights += [tg.ones(1)]
+    assert weights[0] is first and list(weights) == list(weights.parameters())
+    assert all(isinstance(p, nn.Parameter) and p.requires_grad for p in weights)
+    assert [p.shape for p in weights[1:]] == [(1, 3), (1,)] and weights[-1].shape == (1,)
+    weights[-1] = tg.zeros(5)
+    assert list(weights.state_dict()) == ["0", "1", "2"] and len(weights) == 3
+    assert repr(weights) == "ParameterList(0: float32 (2,), 1: float32 (1, 3), 2: float32 (5,))"
+    with pytest.raises(IndexError):
+        weights[3]
+    with pytest.raises(TypeError, match=r"ParameterList\['3'\]: expected a Parameter or a tensor"):
+        weights.append([1.0])  # type: ignore[arg-type]
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scales = nn.ParameterDict({"a": tg.ones(2), "b": first})
+
+    net = Net()
+    assert [n for n, _ in net.named_parameters()] == ["scales.a", "scales.b"]
+    net.scales["c"] = tg.zeros(1)
+    net.scales.update([("d", tg.zeros(1))])
+    assert list(net.scales) == list(net.scales.keys()) == ["a", "b", "c", "d"] and "c" in net.scales
+    assert net.scales.pop("b") is first and len(list(net.scales.values())) == 3
+    del net.scales["c"]
+    assert [k for k, _ in net.scales.items()] == ["a", "d"]
+    assert net.load_state_dict({"scales.a": tg.zeros(2), "scales.d": tg.ones(1)})
+    assert net.scales["a"].tolist() == [0, 0]
+
+
 # -- layers against PyTorch ------------------------------------------------------------------------
 Case = tuple[str, Callable[[Any], Any], tuple[int, ...]]
 IMAGE, SERIES, VOLUME = (2, 4, 9, 8), (2, 4, 9), (2, 4, 5, 6, 7)

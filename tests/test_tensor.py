@@ -109,7 +109,8 @@ def test_promotion_of_choices_is_pytorchs() -> None:
 
 NUMERIC = (
     "neg exp expm1 log log1p sqrt rsqrt square reciprocal sin cos tanh sigmoid erf sign sum mean prod "
-    "amax amin max min any all logical_not isnan isinf isfinite var std norm count_nonzero"
+    "amax amin max min any all logical_not isnan isinf isfinite var std norm count_nonzero log2 log10 "
+    "tan trunc nan_to_num unique bincount bernoulli"
 ).split()
 
 
@@ -160,6 +161,22 @@ inf, nan = float("inf"), float("nan")
         "m.arange(5)", "m.arange(1, 2, 0.25)", "m.arange(5, 0, -2)", "m.linspace(0, 1, 5)", "m.eye(2, 3)",
         "m.full((2,), 3)", "m.full((2,), True)", "m.tensor([])", "m.tensor([1, 2.5])", "m.tensor(True)",
         "m.tensor([[]])", "m.where(m.tensor([True, False]), 1, 2)", "m.tensor([1.0, 2.0]) == 1",
+        "m.unique(m.tensor([[3, 1], [3, 2]]), return_inverse=True, return_counts=True)[1]",
+        "m.unique(m.tensor([2.5, nan, -1.0, 2.5, nan]), return_counts=True)[1]", "m.unique(m.ones(0))",
+        "m.unique(m.tensor([True, False, True]), return_inverse=True)[1]",
+        "m.unique(m.tensor(3), return_inverse=True)[1]", "m.unique(m.ones(0), return_counts=True)[1]",
+        "m.bincount(m.tensor([1, 3, 1]))", "m.bincount(m.tensor([1, 0]), minlength=4)",
+        "m.bincount(m.tensor([1, 0, 1]), m.tensor([0.5, 1.0, 2.0]))", "m.bincount(m.tensor([1, 1]), m.tensor([2, 3]))",
+        "m.bincount(m.ones(0).long())", "m.isclose(m.tensor([1.0, nan, 1.0, inf]), m.tensor([1.000001, nan, inf, 1.0]))",
+        "m.isclose(m.tensor([1.0, nan]), m.tensor([1.1, nan]), equal_nan=True)",
+        "m.trunc(m.tensor([-1.5, 1.5, nan, -inf]))", "m.nan_to_num(m.tensor([nan, inf, -inf, 2.0]))",
+        "m.nan_to_num(m.tensor([nan, inf, -inf]), 1.0, 2.0, 3.0)", "m.log10(m.tensor([0, 1, 1000]))",
+        "m.cumprod(m.tensor([2, 3]), 0)", "m.zeros(2, 3).scatter_(1, m.tensor([[0], [2]]), 1.0)",
+        "m.scatter(m.zeros(2, 2).long(), 0, m.tensor([[1, 0]]), m.tensor([[5, 6], [7, 8]]))",
+        "m.scatter(m.tensor(1.0), 0, m.tensor(0), m.tensor(2.0))", "m.diag(m.tensor([1, 2]), -1)",
+        "m.ones(2).mul_(2).addcmul_(m.ones(2), m.ones(2), value=3).addcdiv_(m.ones(2), m.tensor([2.0, 4.0]))",
+        "m.ones(2).lerp_(m.zeros(2), 0.25)", "m.tensor([1.2, 5.0]).ceil_().clip_(3, 4)", "m.ones(2).new_tensor([1, 2])",
+        "m.ones(2, 3).byte()", "m.tensor([1.5]).cpu()", "m.tensor([m.pi, m.inf, m.nan])",
         "m.topk(m.tensor([1, 4, 2]), 2)[1]", "m.std(m.tensor([[2.0, 2.0], [1.0, 3.0]]), 1)",
     ],
 )  # fmt: skip
@@ -184,6 +201,16 @@ def test_corners_equal_pytorch(text: str) -> None:
         ("tg.amax(tg.ones(0))", ValueError, "no elements"), ("tg.ones(2) & tg.ones(2)", TypeError, "boolean"),
         ("tg.cat([tg.ones(2, 3), tg.ones(2, 2)])", ValueError, "differ"),
         ("tg.einsum('ij,jk->ik', tg.ones(2, 3), tg.ones(2, 3))", ValueError, "sizes"),
+        ("tg.zeros(2).scatter(0, tg.tensor([2]), 1.0)", IndexError, "out of range"),
+        ("tg.zeros(2).scatter(0, tg.tensor([1]), tg.tensor([1]))", TypeError, r"input's dtype float32, received int64"),
+        ("tg.zeros(2).scatter(0, tg.tensor([1]))", ValueError, "either src or value"),
+        ("tg.zeros(2).scatter(0, tg.tensor([0, 1]), tg.ones(1))", ValueError, r"\(2,\) does not fit src \(1,\)"),
+        ("tg.ones(2, 3).narrow(1, 2, 2)", ValueError, "2 slices from 2 do not fit dimension 1 of 3"),
+        ("tg.ones(2, 2, 2).diag()", ValueError, "a vector or a matrix"), ("tg.ones(2).mv(tg.ones(2))", ValueError, "2 dimensions"),
+        ("tg.bincount(tg.ones(2))", TypeError, "integer"), ("tg.bincount(tg.tensor([-1]))", ValueError, "negative"),
+        ("tg.bincount(tg.tensor([1]), tg.ones(2))", ValueError, r"weights \(2,\)"),
+        ("tg.bernoulli(tg.tensor([1.5]))", ValueError, "from 0 to 1"), ("tg.ones(2).sum(0, axis=0)", TypeError, "dim"),
+        ("tg.ones(2).sum(dim=0, axis=0)", TypeError, "axis is another name of dim"),
         ("tg.tensor([1]) // 0", ZeroDivisionError, "float"), ("iter(tg.ones(()))", TypeError, "0-d"),
         ("tg.randint(3, 3, (2,))", ValueError, "low < high"), ("tg.ones(2).to('nope')", ValueError, "nope"),
     ],
@@ -191,6 +218,63 @@ def test_corners_equal_pytorch(text: str) -> None:
 def test_errors_name_what_was_received(text: str, kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         eval(text, {"tg": tg, "np": np})
+
+
+AXES = {
+    "sum": True, "mean": True, "prod": True, "amax": True, "amin": True, "max": True, "min": True, "any": True,
+    "all": True, "argmax": True, "argmin": True, "logsumexp": True, "var": True, "std": True, "norm": True,
+    "cumsum": False, "cumprod": False, "sort": False, "argsort": False, "softmax": False, "log_softmax": False,
+    "count_nonzero": False, "squeeze": False, "unsqueeze": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", AXES)
+def test_axis_and_keepdims_are_other_names(name: str) -> None:
+    x = tg.tensor([[3.0, 1.0, 2.0]])
+    numpys, ours = ({"axis": 0}, {"dim": 0})
+    if AXES[name]:
+        numpys, ours = numpys | {"keepdims": True}, ours | {"keepdim": True}
+    for call in (getattr(tg, name), lambda x, **kw: getattr(x, name)(**kw)):
+        found, wanted = call(x, **numpys), call(x, **ours)
+        found, wanted = (y if isinstance(y, tuple) else (y,) for y in (found, wanted))
+        for f, w in zip(found, wanted, strict=True):
+            assert f.shape == w.shape
+            np.testing.assert_array_equal(f.numpy(), w.numpy())
+
+
+def test_axis_joins_and_selects() -> None:
+    x = tg.tensor([[3.0, 1.0, 2.0]])
+    assert tg.cat([x, x], axis=1).shape == (1, 6) and tg.stack([x, x], axis=2).shape == (1, 3, 2)
+    assert tg.topk(x, 2, axis=1).values.tolist() == x.topk(2, axis=1).values.tolist() == [[3, 2]]
+
+
+def test_a_written_place_keeps_its_own_gradient() -> None:
+    x = tg.zeros(3, requires_grad=True)
+    new = tg.tensor([2.0], requires_grad=True)
+    y = x.scatter(0, tg.tensor([1]), new)
+    assert x.tolist() == [0, 0, 0] and y.tolist() == [0, 2, 0]  # the input is not written
+    (y * tg.tensor([1.0, 2.0, 3.0])).sum().backward()
+    assert x.grad is not None and x.grad.tolist() == [1, 0, 3]
+    assert new.grad is not None and new.grad.tolist() == [2]
+
+
+def test_bernoulli_draws_by_probability() -> None:
+    tg.manual_seed(0)
+    p = tg.tensor([0.0, 0.25, 1.0], dtype="float64").repeat(4000, 1)
+    drawn = p.bernoulli()
+    assert drawn.dtype == p.dtype and tg.unique(drawn).tolist() == [0, 1]
+    low, middle, high = drawn.mean(0).tolist()
+    assert (low, high) == (0, 1) and abs(middle - 0.25) < 0.03
+    assert not tg.bernoulli(p.requires_grad_()).requires_grad
+
+
+def test_cpu_and_sizes(backend: str) -> None:
+    x = tg.ones(2, 3, requires_grad=True)
+    assert (x * 1).detach().cpu().numpy().sum() == 6
+    assert (x.cpu() is x) == isinstance(x.array, np.ndarray)
+    assert x.nbytes == 24 and x.nelement() == 6 and x.ndimension() == 2
+    empty = x.new_empty(4, 2)
+    assert (empty.shape, empty.dtype, empty.backend) == ((4, 2), x.dtype, x.backend)
 
 
 def test_backends_do_not_mix(backend: str) -> None:

@@ -12,7 +12,10 @@ import builtins
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
+
 import tinygrad_cnn.ops as ops
+from tinygrad_cnn.ops.names import numpy_names
 
 if TYPE_CHECKING:
     from .tensor import Tensor
@@ -192,6 +195,12 @@ class TensorMethods:
     def log(self) -> Tensor:
         return ops.log(self)
 
+    def log2(self) -> Tensor:
+        return ops.log2(self)
+
+    def log10(self) -> Tensor:
+        return ops.log10(self)
+
     def log1p(self) -> Tensor:
         return ops.log1p(self)
 
@@ -219,11 +228,23 @@ class TensorMethods:
     def round(self) -> Tensor:
         return ops.round(self)
 
+    def trunc(self) -> Tensor:
+        return ops.trunc(self)
+
+    def nan_to_num(self, nan: Any = 0.0, posinf: Any = None, neginf: Any = None) -> Tensor:
+        return ops.nan_to_num(self, nan, posinf, neginf)
+
+    def bernoulli(self, *, generator: Any = None) -> Tensor:
+        return ops.bernoulli(self, generator=generator)
+
     def sin(self) -> Tensor:
         return ops.sin(self)
 
     def cos(self) -> Tensor:
         return ops.cos(self)
+
+    def tan(self) -> Tensor:
+        return ops.tan(self)
 
     def tanh(self) -> Tensor:
         return ops.tanh(self)
@@ -318,6 +339,9 @@ class TensorMethods:
     def outer(self, other: Any) -> Tensor:
         return ops.outer(self, other)
 
+    def mv(self, vec: Any) -> Tensor:
+        return ops.mv(self, vec)
+
     def add(self, other: Any, *, alpha: float = 1) -> Tensor:
         return ops.add(self, other, alpha=alpha)
 
@@ -333,6 +357,15 @@ class TensorMethods:
     def pow(self, exponent: Any) -> Tensor:
         return ops.power(self, exponent)
 
+    def lerp(self, end: Tensor, weight: Any) -> Tensor:
+        return ops.lerp(self, end, weight)
+
+    def addcmul(self, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) -> Tensor:
+        return ops.addcmul(self, tensor1, tensor2, value=value)
+
+    def addcdiv(self, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) -> Tensor:
+        return ops.addcdiv(self, tensor1, tensor2, value=value)
+
     def where(self, condition: Tensor, other: Any) -> Tensor:
         return ops.where(condition, self, other)
 
@@ -341,6 +374,13 @@ class TensorMethods:
 
     def clamp(self, min: Any = None, max: Any = None) -> Tensor:
         return ops.clamp(self, min, max)
+
+    clip = clamp
+
+    def isclose(
+        self, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+    ) -> Tensor:
+        return ops.isclose(self, other, rtol, atol, equal_nan)
 
     def allclose(
         self, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
@@ -353,51 +393,71 @@ class TensorMethods:
     def relu(self) -> Tensor:
         return ops.relu(self)
 
+    @numpy_names
     def softmax(self, dim: int) -> Tensor:
         return ops.softmax(self, dim)
 
+    @numpy_names
     def log_softmax(self, dim: int) -> Tensor:
         return ops.log_softmax(self, dim)
 
+    @numpy_names
     def sum(self, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
         return ops.sum(self, dim, keepdim, dtype=dtype)
 
+    @numpy_names
     def mean(self, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
         return ops.mean(self, dim, keepdim, dtype=dtype)
 
+    @numpy_names
     def prod(self, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
         return ops.prod(self, dim, keepdim, dtype=dtype)
 
+    @numpy_names
     def cumsum(self, dim: int, *, dtype: Any = None) -> Tensor:
         return ops.cumsum(self, dim, dtype=dtype)
 
+    @numpy_names
+    def cumprod(self, dim: int) -> Tensor:
+        return ops.cumprod(self, dim)
+
+    @numpy_names
     def amax(self, dim: Any = None, keepdim: bool = False) -> Tensor:
         return ops.amax(self, dim, keepdim)
 
+    @numpy_names
     def amin(self, dim: Any = None, keepdim: bool = False) -> Tensor:
         return ops.amin(self, dim, keepdim)
 
+    @numpy_names
     def any(self, dim: Any = None, keepdim: bool = False) -> Tensor:
         return ops.any(self, dim, keepdim)
 
+    @numpy_names
     def all(self, dim: Any = None, keepdim: bool = False) -> Tensor:
         return ops.all(self, dim, keepdim)
 
+    @numpy_names
     def logsumexp(self, dim: Any = None, keepdim: bool = False) -> Tensor:
         return ops.logsumexp(self, dim, keepdim)
 
+    @numpy_names
     def argmax(self, dim: Any = None, keepdim: bool = False) -> Tensor:
         return ops.argmax(self, dim, keepdim)
 
+    @numpy_names
     def argmin(self, dim: Any = None, keepdim: bool = False) -> Tensor:
         return ops.argmin(self, dim, keepdim)
 
+    @numpy_names
     def max(self, dim: Any = None, keepdim: bool = False) -> Any:
         return ops.max(self, dim, keepdim)
 
+    @numpy_names
     def min(self, dim: Any = None, keepdim: bool = False) -> Any:
         return ops.min(self, dim, keepdim)
 
+    @numpy_names
     def var(
         self,
         dim: Any = None,
@@ -408,6 +468,7 @@ class TensorMethods:
     ) -> Tensor:
         return ops.var(self, dim, unbiased, keepdim, correction=correction)
 
+    @numpy_names
     def std(
         self,
         dim: Any = None,
@@ -418,20 +479,33 @@ class TensorMethods:
     ) -> Tensor:
         return ops.std(self, dim, unbiased, keepdim, correction=correction)
 
+    @numpy_names
     def norm(self, p: float | str = "fro", dim: Any = None, keepdim: bool = False) -> Tensor:
         return ops.norm(self, p, dim, keepdim)
 
+    @numpy_names
     def count_nonzero(self, dim: Any = None) -> Tensor:
         return ops.count_nonzero(self, dim)
 
+    @numpy_names
     def argsort(self, dim: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
         return ops.argsort(self, dim, descending, stable)
 
+    @numpy_names
     def sort(self, dim: int = -1, descending: bool = False, stable: bool = True) -> Any:
         return ops.sort(self, dim, descending, stable)
 
+    @numpy_names
     def topk(self, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:
         return ops.topk(self, k, dim, largest, sorted)
+
+    def unique(
+        self, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False
+    ) -> Any:
+        return ops.unique(self, sorted, return_inverse, return_counts)
+
+    def bincount(self, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
+        return ops.bincount(self, weights, minlength)
 
     def reshape(self, *shape: Any) -> Tensor:
         return ops.reshape(self, _one(shape))
@@ -454,14 +528,24 @@ class TensorMethods:
     def unflatten(self, dim: int, sizes: Sequence[int]) -> Tensor:
         return ops.unflatten(self, dim, sizes)
 
+    @numpy_names
     def squeeze(self, dim: int | Sequence[int] | None = None) -> Tensor:
         return ops.squeeze(self, dim)
 
+    @numpy_names
     def unsqueeze(self, dim: int) -> Tensor:
         return ops.unsqueeze(self, dim)
 
     def transpose(self, dim0: int, dim1: int) -> Tensor:
         return ops.transpose(self, dim0, dim1)
+
+    swapaxes = transpose
+
+    def ravel(self) -> Tensor:
+        return ops.ravel(self)
+
+    def narrow(self, dim: int, start: int, length: int) -> Tensor:
+        return ops.narrow(self, dim, start, length)
 
     def permute(self, *dims: Any) -> Tensor:
         return ops.permute(self, _one(dims))
@@ -514,8 +598,14 @@ class TensorMethods:
     def nonzero(self) -> Tensor:
         return ops.nonzero(self)
 
+    def scatter(self, *args: Any, **kwargs: Any) -> Tensor:
+        return ops.scatter(self, *args, **kwargs)
+
     def scatter_add(self, dim: int, index: Tensor, src: Tensor) -> Tensor:
         return ops.scatter_add(self, dim, index, src)
+
+    def diag(self, diagonal: int = 0) -> Tensor:
+        return ops.diag(self, diagonal)
 
     def diagonal(self, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
         return ops.diagonal(self, offset, dim1, dim2)
@@ -543,11 +633,20 @@ class TensorMethods:
     def dim(self) -> int:
         return self.ndim  # type: ignore[no-any-return]
 
+    ndimension = dim
+
     def numel(self) -> int:
         return self.array.size  # type: ignore[no-any-return]
 
+    nelement = numel
+
     def element_size(self) -> int:
         return self.dtype.itemsize  # type: ignore[no-any-return]
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes the elements take."""
+        return self.array.size * self.dtype.itemsize  # type: ignore[no-any-return]
 
     def is_floating_point(self) -> bool:
         return self.dtype.kind == "f"  # type: ignore[no-any-return]
@@ -559,6 +658,12 @@ class TensorMethods:
 
     def type_as(self, other: Tensor) -> Tensor:
         return ops.to(self, other.dtype)
+
+    def cpu(self) -> Tensor:
+        """In the memory of the CPU: itself where its array is NumPy's (backends numpy and numba),
+        else moved to the backend "numpy".
+        """
+        return ops.to(self, backend=self.backend if isinstance(self.array, np.ndarray) else "numpy")
 
     def float(self) -> Tensor:
         return ops.to(self, dtype="float32")
@@ -574,6 +679,9 @@ class TensorMethods:
 
     def int(self) -> Tensor:
         return ops.to(self, dtype="int32")
+
+    def byte(self) -> Tensor:
+        return ops.to(self, dtype="uint8")
 
     def bool(self) -> Tensor:
         return ops.to(self, dtype="bool")
@@ -594,6 +702,15 @@ class TensorMethods:
     def new_ones(self, *size: Any) -> Tensor:
         return ops.ones(*size, dtype=self.dtype, backend=self.backend)
 
+    def new_empty(self, *size: Any) -> Tensor:
+        return ops.empty(*size, dtype=self.dtype, backend=self.backend)
+
+    def new_tensor(self, data: Any) -> Tensor:
+        """A new leaf with a copy of ``data``, of this dtype and backend."""
+        from .tensor import tensor
+
+        return tensor(data, dtype=self.dtype, backend=self.backend)
+
     # -- in place
     # --------------------------------------------------------------------------------------
     def add_(self, *args: Any, **kwargs: Any) -> Self:
@@ -611,11 +728,25 @@ class TensorMethods:
     def pow_(self, *args: Any, **kwargs: Any) -> Self:
         return self.inplace(ops.power, *args, **kwargs)
 
+    def lerp_(self, *args: Any, **kwargs: Any) -> Self:
+        return self.inplace(ops.lerp, *args, **kwargs)
+
+    def addcmul_(self, *args: Any, **kwargs: Any) -> Self:
+        return self.inplace(ops.addcmul, *args, **kwargs)
+
+    def addcdiv_(self, *args: Any, **kwargs: Any) -> Self:
+        return self.inplace(ops.addcdiv, *args, **kwargs)
+
     def clamp_(self, *args: Any, **kwargs: Any) -> Self:
         return self.inplace(ops.clamp, *args, **kwargs)
 
+    clip_ = clamp_
+
     def masked_fill_(self, *args: Any, **kwargs: Any) -> Self:
         return self.inplace(ops.masked_fill, *args, **kwargs)
+
+    def scatter_(self, *args: Any, **kwargs: Any) -> Self:
+        return self.inplace(ops.scatter, *args, **kwargs)
 
     def scatter_add_(self, *args: Any, **kwargs: Any) -> Self:
         return self.inplace(ops.scatter_add, *args, **kwargs)
@@ -646,6 +777,9 @@ class TensorMethods:
 
     def floor_(self, *args: Any, **kwargs: Any) -> Self:
         return self.inplace(ops.floor, *args, **kwargs)
+
+    def ceil_(self, *args: Any, **kwargs: Any) -> Self:
+        return self.inplace(ops.ceil, *args, **kwargs)
 
     def round_(self, *args: Any, **kwargs: Any) -> Self:
         return self.inplace(ops.round, *args, **kwargs)

@@ -1,4 +1,6 @@
-"""Modules that hold modules: Sequential, ModuleList, ModuleDict."""
+"""Modules that hold modules (Sequential, ModuleList, ModuleDict) or parameters (ParameterList,
+ParameterDict).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,8 @@ from itertools import groupby
 from operator import index
 from typing import Any, Self, overload
 
-from .module import Module, _indent
+from ..tensor import Tensor
+from .module import Module, Parameter, _indent
 
 
 class _Numbered(Module):
@@ -201,6 +204,113 @@ class ModuleDict(Module):
         """Add or replace modules."""
         for key, module in modules.items() if isinstance(modules, Mapping) else modules:
             self[key] = module
+
+
+class _Parameters(Module):
+    """Parameters by name: what ParameterList and ParameterDict share."""
+
+    def _dict(self) -> dict[str, Parameter]:
+        return {name: p for name, p in self.__dict__.items() if isinstance(p, Parameter)}
+
+    def _put(self, name: str, value: Any) -> None:
+        """Make ``value``, or a parameter made of it, the parameter called ``name``."""
+        if not isinstance(value, Tensor):
+            raise TypeError(
+                f"{type(self).__name__}[{name!r}]: expected a Parameter or a tensor, "
+                f"received {type(value).__name__}"
+            )
+        self.register_parameter(name, value if isinstance(value, Parameter) else Parameter(value))
+
+    def __len__(self) -> int:
+        return len(self._dict())
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}: {p.dtype} {p.shape}" for name, p in self._dict().items())
+
+
+class ParameterList(_Parameters):
+    """A list of parameters, found by ``parameters()``; other tensors become parameters."""
+
+    def __init__(self, values: Iterable[Tensor] | None = None) -> None:
+        super().__init__()
+        self.extend(values or ())
+
+    def __iter__(self) -> Iterator[Parameter]:
+        return iter(self._dict().values())
+
+    @overload
+    def __getitem__(self, place: int) -> Parameter: ...
+    @overload
+    def __getitem__(self, place: slice) -> ParameterList: ...
+    def __getitem__(self, place: int | slice) -> Parameter | ParameterList:
+        found = list(self)
+        return ParameterList(found[place]) if isinstance(place, slice) else found[place]
+
+    def __setitem__(self, place: int, value: Tensor) -> None:
+        self._put(str(range(len(self))[place]), value)
+
+    def append(self, value: Tensor) -> Self:
+        """Add a parameter at the end."""
+        self._put(str(len(self)), value)
+        return self
+
+    def extend(self, values: Iterable[Tensor]) -> Self:
+        """Add several parameters at the end."""
+        for value in list(values):
+            self.append(value)
+        return self
+
+    def __iadd__(self, values: Iterable[Tensor]) -> Self:
+        return self.extend(values)
+
+
+class ParameterDict(_Parameters):
+    """A dict of parameters, found by ``parameters()``; other tensors become parameters."""
+
+    def __init__(
+        self, parameters: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]] | None = None
+    ) -> None:
+        super().__init__()
+        self.update(parameters or {})
+
+    def __getitem__(self, key: str) -> Parameter:
+        return self._dict()[key]
+
+    def __setitem__(self, key: str, value: Tensor) -> None:
+        self._put(key, value)
+
+    def __delitem__(self, key: str) -> None:
+        self.pop(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._dict())
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._dict()
+
+    def keys(self) -> Iterable[str]:
+        """The names."""
+        return self._dict().keys()
+
+    def values(self) -> Iterable[Parameter]:
+        """The parameters."""
+        return self._dict().values()
+
+    def items(self) -> Iterable[tuple[str, Parameter]]:
+        """(name, parameter) pairs."""
+        return self._dict().items()
+
+    def pop(self, key: str) -> Parameter:
+        """Remove and return the parameter called ``key``."""
+        found = self[key]
+        delattr(self, key)
+        return found
+
+    def update(self, parameters: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]]) -> None:
+        """Add or replace parameters."""
+        pairs = parameters.items() if isinstance(parameters, Mapping) else parameters
+        for key, value in pairs:
+            self[key] = value
 
 
 def _check(module: Any, where: str) -> Module:

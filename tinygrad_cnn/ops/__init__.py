@@ -2,14 +2,34 @@
 function.
 
 elementwise (two or three operands), unary (one), views (shapes, indexing), reduce (sums, extremes),
-index (joining, gathering), linalg (products), create (new tensors); conv, pool, normalization,
+index (joining, gathering), linalg (products), create (new tensors), composed (a line of others),
+counting (which values occur); conv, pool, normalization,
 activation, loss and others are what neural networks add; fused joins some of them.
 """
 
 from . import fused as fused
 from .activation import log_softmax, relu, softmax
+from .composed import (
+    addcdiv,
+    addcmul,
+    cumprod,
+    diag,
+    hstack,
+    lerp,
+    log2,
+    log10,
+    mv,
+    nan_to_num,
+    narrow,
+    ravel,
+    tan,
+    trunc,
+    vstack,
+)
+from .counting import bincount, unique
 from .create import (
     arange,
+    bernoulli,
     empty,
     empty_like,
     eye,
@@ -32,12 +52,14 @@ from .elementwise import (
     allclose,
     cast,
     clamp,
+    clip,
     div,
     eq,
     equal,
     floor_divide,
     ge,
     gt,
+    isclose,
     isfinite,
     isinf,
     isnan,
@@ -60,6 +82,8 @@ from .elementwise import (
 from .index import (
     cat,
     chunk,
+    concat,
+    concatenate,
     diagonal,
     gather,
     index_select,
@@ -68,6 +92,7 @@ from .index import (
     repeat,
     repeat_interleave,
     roll,
+    scatter,
     scatter_add,
     split,
     stack,
@@ -134,6 +159,7 @@ from .views import (
     reshape,
     setitem,
     squeeze,
+    swapaxes,
     t,
     to,
     transpose,
@@ -142,19 +168,21 @@ from .views import (
 )
 
 __all__ = [
-    "abs", "add", "all", "allclose", "amax", "amin", "any", "arange", "argmax", "argmin",
-    "argsort", "bmm", "broadcast_to", "cast", "cat", "ceil", "chunk", "clamp", "clone",
-    "contiguous", "cos", "count_nonzero", "cumsum", "diagonal", "div", "dot", "einsum", "empty",
-    "empty_like", "eq", "equal", "erf", "exp", "expand", "expm1", "eye", "flatten", "flip",
-    "floor", "floor_divide", "full", "full_like", "gather", "ge", "getitem", "gt", "index_select",
-    "is_tensor", "isfinite", "isinf", "isnan", "le", "linspace", "log", "log1p", "log_softmax",
-    "logical_and", "logical_not", "logical_or", "logical_xor", "logsumexp", "lt", "masked_fill",
-    "masked_select", "matmul", "max", "maximum", "mean", "median", "meshgrid", "min", "minimum",
-    "mm", "movedim", "mul", "ne", "neg", "nonzero", "norm", "numel", "ones", "ones_like", "outer",
-    "permute", "power", "prod", "rand_like", "randint_like", "randn_like", "reciprocal", "relu",
-    "remainder", "repeat", "repeat_interleave", "reshape", "roll", "round", "rsqrt",
-    "scatter_add", "setitem", "sigmoid", "sign", "sin", "softmax", "sort", "split", "sqrt",
-    "square", "squeeze", "stack", "std", "sub", "sum", "t", "tanh", "tensordot", "tile", "to",
-    "topk", "trace", "transpose", "tril", "triu", "unbind", "unflatten", "unsqueeze", "var",
-    "where", "zeros", "zeros_like",
+    "abs", "add", "addcdiv", "addcmul", "all", "allclose", "amax", "amin", "any", "arange",
+    "argmax", "argmin", "argsort", "bernoulli", "bincount", "bmm", "broadcast_to", "cast", "cat",
+    "ceil", "chunk", "clamp", "clip", "clone", "concat", "concatenate", "contiguous", "cos",
+    "count_nonzero", "cumprod", "cumsum", "diag", "diagonal", "div", "dot", "einsum", "empty",
+    "empty_like", "eq", "equal", "erf", "exp", "expand", "expm1", "eye", "flatten", "flip", "floor",
+    "floor_divide", "full", "full_like", "gather", "ge", "getitem", "gt", "hstack", "index_select",
+    "is_tensor", "isclose", "isfinite", "isinf", "isnan", "le", "lerp", "linspace", "log", "log10",
+    "log1p", "log2", "log_softmax", "logical_and", "logical_not", "logical_or", "logical_xor",
+    "logsumexp", "lt", "masked_fill", "masked_select", "matmul", "max", "maximum", "mean", "median",
+    "meshgrid", "min", "minimum", "mm", "movedim", "mul", "mv", "nan_to_num", "narrow", "ne", "neg",
+    "nonzero", "norm", "numel", "ones", "ones_like", "outer", "permute", "power", "prod",
+    "rand_like", "randint_like", "randn_like", "ravel", "reciprocal", "relu", "remainder", "repeat",
+    "repeat_interleave", "reshape", "roll", "round", "rsqrt", "scatter", "scatter_add", "setitem",
+    "sigmoid", "sign", "sin", "softmax", "sort", "split", "sqrt", "square", "squeeze", "stack",
+    "std", "sub", "sum", "swapaxes", "t", "tan", "tanh", "tensordot", "tile", "to", "topk", "trace",
+    "transpose", "tril", "triu", "trunc", "unbind", "unflatten", "unique", "unsqueeze", "var",
+    "vstack", "where", "zeros", "zeros_like",
 ]  # fmt: skip

@@ -12,6 +12,7 @@ from ..backend import Array, Backend
 from ..tensor import Op, Tensor
 from .checks import same_dtype, tensor_of_floats
 from .elementwise import where
+from .names import numpy_names
 from .unary import exp, sigmoid, tanh
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805  # solutions of the fixed point
@@ -327,6 +328,7 @@ def _soft(
     return op(axis)(x) if x.ndim else op(0)(x.reshape(1)).reshape(())
 
 
+@numpy_names
 def softmax(input: Tensor, dim: int | None = None, *, dtype: object = None) -> Tensor:
     """eˣ / Σ eˣ along ``dim``, without overflow; computed in ``dtype`` if given.
 
@@ -334,6 +336,7 @@ def softmax(input: Tensor, dim: int | None = None, *, dtype: object = None) -> T
     return _soft("softmax", Softmax, input, dim, dtype)
 
 
+@numpy_names
 def log_softmax(input: Tensor, dim: int | None = None, *, dtype: object = None) -> Tensor:
     """x − log Σ eˣ along ``dim``: the logarithm of ``softmax``, exact where that underflows."""
     return _soft("log_softmax", LogSoftmax, input, dim, dtype)

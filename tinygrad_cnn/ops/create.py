@@ -194,6 +194,18 @@ def randn_like(
     return random.randn(input.shape, requires_grad=requires_grad, **_like(input, dtype, backend))
 
 
+def bernoulli(input: Tensor, *, generator: random.Generator | None = None) -> Tensor:
+    """1 with probability input, else 0, for every element; no gradient.
+
+    Raises TypeError unless input is floating point, ValueError for numbers outside [0, 1]."""
+    p = input.detach()
+    if p.dtype.kind != "f":
+        raise TypeError(f"bernoulli: expected floating point probabilities, received {p.dtype}")
+    if not bool(((p >= 0) & (p <= 1)).all()):
+        raise ValueError("bernoulli: expected probabilities from 0 to 1, received others")
+    return (random.rand(p.shape, generator=generator, dtype=p.dtype, backend=p.backend) < p).to(p)
+
+
 def randint_like(
     input: Tensor, low: int, high: int | None = None, *, dtype: Any = None,
     backend: BackendLike = None,

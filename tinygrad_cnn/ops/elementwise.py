@@ -7,6 +7,7 @@ have different shapes, the engine sums the gradients back (``broadcasts``).
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -439,6 +440,9 @@ def clamp(input: Tensor, min: Operand | None = None, max: Operand | None = None)
     return x if x is not input else mul(x, 1)
 
 
+clip = clamp
+
+
 def _compare(name: str, primitive: str, a: Operand, b: Operand) -> Tensor:
     if isinstance(a, Tensor) and isinstance(b, int | float):
         b = b.item() if isinstance(b, np.generic) else b
@@ -511,15 +515,21 @@ def isfinite(input: Tensor) -> Tensor:
     return Compare("isfinite")(input)
 
 
+def isclose(
+    input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+) -> Tensor:
+    """Where |input − other| ≤ atol + rtol·|other| < ∞, or both are equal (or NaN: equal_nan)."""
+    a, b = operands("isclose", input, other)
+    allowed = b.abs() * rtol + atol
+    near: Tensor = ((a - b).abs() <= allowed) & (allowed < math.inf) | (a == b)
+    return near | (isnan(a) & isnan(b)) if equal_nan else near
+
+
 def allclose(
     input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
 ) -> bool:
-    """Whether |input − other| ≤ atol + rtol·|other| everywhere."""
-    a, b = operands("allclose", input, other)
-    near = ((a - b).abs() <= b.abs() * rtol + atol) | (a == b)
-    if equal_nan:
-        near = near | (isnan(a) & isnan(b))
-    return bool(near.all())
+    """Whether |input − other| ≤ atol + rtol·|other| everywhere; see ``isclose``."""
+    return bool(isclose(input, other, rtol, atol, equal_nan).all())
 
 
 def equal(input: Tensor, other: Tensor) -> bool:

@@ -12,7 +12,8 @@ from ..geometry import Pairs, Shape, broadcast_shapes, normalize_axis
 from ..tensor import Op, Tensor
 from .create import arange
 from .elementwise import cast, where
-from .views import Expand, Reshape, Select, getitem, unsqueeze
+from .names import numpy_names
+from .views import Expand, Reshape, Select, getitem, setitem, unsqueeze
 
 
 class Concatenate(Op):
@@ -89,6 +90,7 @@ def _joinable(name: str, tensors: Sequence[Tensor]) -> list[Tensor]:
     return [cast(t, dtype) for t in found]
 
 
+@numpy_names
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Tensors one after another along ``dim``; all other sizes must be equal (empty 1-d tensors are
     skipped).
@@ -108,6 +110,10 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     return Concatenate(axis)(*kept)
 
 
+concat = concatenate = cat
+
+
+@numpy_names
 def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Tensors of one shape along a new dimension ``dim``."""
     found = _joinable("stack", tensors)
@@ -298,11 +304,56 @@ def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     """input with src[i][j] added at [index[i][j]][j] for dim 0, and so on."""
     axis = normalize_axis(dim, input.ndim)
     index = _check_gather("scatter_add", input, axis, index)
-    if src.ndim != index.ndim or any(a > b for a, b in zip(index.shape, src.shape, strict=True)):
-        raise ValueError(f"scatter_add: index shape {index.shape} does not fit src {src.shape}")
-    if src.shape != index.shape:
-        src = Select(tuple(slice(0, n) for n in index.shape))(src)
+    src = _fitting_src("scatter_add", index, src)
     return input + ScatterAdd(axis, index, input.shape)(cast(src, input.dtype))
+
+
+def scatter(
+    input: Tensor,
+    dim: int,
+    index: Tensor,
+    src: Tensor | float | None = None,
+    *,
+    value: float | None = None,
+) -> Tensor:
+    """input with src[i][j] written at [index[i][j]][j] for dim 0, and so on; src may be a number.
+
+    Where an index occurs twice, one of its elements stays. Raises IndexError out of range,
+    TypeError when src has another dtype than input.
+    """
+    if (src is None) == (value is None):
+        raise ValueError("scatter: expected either src or value")
+    axis = normalize_axis(dim, input.ndim)
+    index = _check_gather("scatter", input, axis, index)
+    new = value if src is None else src
+    if isinstance(new, Tensor):
+        if new.dtype != input.dtype:
+            raise TypeError(
+                f"scatter: src must have the input's dtype {input.dtype}, received {new.dtype}; "
+                f"convert it with .to({input.dtype})"
+            )
+        new = _fitting_src("scatter", index, new)
+    made = input.clone()
+    places: list[Any] = [
+        index if d == axis else _along(d, n, index) for d, n in enumerate(index.shape)
+    ]
+    setitem(made, tuple(places) or ..., new)
+    return made
+
+
+def _along(d: int, n: int, like: Tensor) -> Tensor:
+    """0 … n−1 along dimension d of as many dimensions as ``like`` has."""
+    steps = arange(n, backend=like.backend)
+    return Reshape(tuple(n if i == d else 1 for i in range(like.ndim)))(steps)
+
+
+def _fitting_src(name: str, index: Tensor, src: Tensor) -> Tensor:
+    """The part of ``src`` that ``index`` covers. Raises ValueError when that is more than src."""
+    if src.ndim != index.ndim or any(a > b for a, b in zip(index.shape, src.shape, strict=True)):
+        raise ValueError(f"{name}: index shape {index.shape} does not fit src {src.shape}")
+    if src.shape == index.shape:
+        return src
+    return Select(tuple(slice(0, n) for n in index.shape))(src)
 
 
 def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:

@@ -13,6 +13,7 @@ from ..backend import Array, Backend
 from ..geometry import Shape, normalize_axes, normalize_axis
 from ..tensor import Op, Tensor
 from .elementwise import cast, maximum, minimum, where
+from .names import numpy_names
 from .unary import _floating
 from .views import Expand, Reshape
 
@@ -153,6 +154,7 @@ def _ready(x: Tensor, dtype: Any) -> Tensor:
     return x if dtype is None else cast(x, dtypes.as_dtype(dtype))
 
 
+@numpy_names
 def sum(input: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """Σ of the elements; integers and booleans give int64. The sum of nothing is 0."""
     return Sum(normalize_axes(dim, input.ndim), keepdim)(_ready(input, dtype))
@@ -166,6 +168,7 @@ def _need_float(name: str, x: Tensor) -> None:
         )
 
 
+@numpy_names
 def mean(input: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """Σ / count. Raises TypeError for integers; the mean of nothing is NaN."""
     x = _ready(input, dtype)
@@ -178,6 +181,7 @@ def mean(input: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any = 
     return cast(made, dtypes.float16) if half else made
 
 
+@numpy_names
 def prod(
     input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None
 ) -> Tensor:
@@ -202,6 +206,7 @@ def _nonempty(name: str, x: Tensor, axes: Shape) -> None:
         )
 
 
+@numpy_names
 def amax(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """The largest elements; several equal ones share the gradient evenly. NaN if there is one."""
     axes = normalize_axes(dim, input.ndim)
@@ -209,6 +214,7 @@ def amax(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     return Extreme("max", axes, keepdim)(input)
 
 
+@numpy_names
 def amin(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """The smallest elements; several equal ones share the gradient evenly."""
     axes = normalize_axes(dim, input.ndim)
@@ -231,6 +237,7 @@ def _along(name: str, input: Tensor, dim: int, keepdim: bool, primitive: str) ->
     return MaxResult(values, kept)
 
 
+@numpy_names
 def max(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
     """Without ``dim`` the largest element; with it (values, indices), the gradient going to the
     first maximum; with a tensor, the elementwise ``maximum``."""
@@ -239,6 +246,7 @@ def max(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
     return amax(input) if dim is None else _along("max", input, dim, keepdim, "argmax")
 
 
+@numpy_names
 def min(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
     """Without ``dim`` the smallest element; with it (values, indices); with a tensor, the
     elementwise ``minimum``.
@@ -260,16 +268,19 @@ def _position(name: str, input: Tensor, dim: int | None, keepdim: bool) -> Tenso
     return Reshape(_kept(x.shape, (axis,)))(made) if keepdim else made
 
 
+@numpy_names
 def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """Position of the first maximum, in the flat tensor or along ``dim``; int64."""
     return _position("argmax", input, dim, keepdim)
 
 
+@numpy_names
 def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """Position of the first minimum, in the flat tensor or along ``dim``; int64."""
     return _position("argmin", input, dim, keepdim)
 
 
+@numpy_names
 def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
     """The order that sorts along ``dim``; equal elements keep their order."""
     x, axis = input.detach(), normalize_axis(dim, input.ndim)
@@ -281,6 +292,7 @@ def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool
     return Flip((axis,))(x.shape[axis] - 1 - backward)
 
 
+@numpy_names
 def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = True) -> MaxResult:
     """(values, indices) in ascending or descending order along ``dim``."""
     from .index import gather
@@ -289,6 +301,7 @@ def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = 
     return MaxResult(gather(input, dim, index), index)
 
 
+@numpy_names
 def topk(
     input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True
 ) -> MaxResult:
@@ -304,18 +317,21 @@ def topk(
     return MaxResult(values[cut], index[cut])
 
 
+@numpy_names
 def any(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """Whether at least one element is non-zero; bool (uint8 of uint8)."""
     made = Truth("any", normalize_axes(dim, input.ndim), keepdim)(input)
     return cast(made, dtypes.uint8) if input.dtype == dtypes.uint8 else made
 
 
+@numpy_names
 def all(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """Whether every element is non-zero; bool (uint8 of uint8)."""
     made = Truth("all", normalize_axes(dim, input.ndim), keepdim)(input)
     return cast(made, dtypes.uint8) if input.dtype == dtypes.uint8 else made
 
 
+@numpy_names
 def cumsum(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
     """Running sums along ``dim``; integers and booleans give int64."""
     x = _ready(input, dtype)
@@ -324,6 +340,7 @@ def cumsum(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
     return CumulativeSum(normalize_axis(dim, x.ndim))(x) if x.ndim else x * 1
 
 
+@numpy_names
 def logsumexp(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """log Σ eˣ without overflow: m + log Σ e^(x−m), m the (finite) maximum."""
     x = _floating(input)
@@ -348,6 +365,7 @@ def _root(x: Tensor) -> Tensor:
     return where(zero, 0.0, where(zero, 1.0, x).sqrt())
 
 
+@numpy_names
 def var(
     input: Tensor,
     dim: Any = None,
@@ -368,6 +386,7 @@ def var(
     return total / freedom if freedom > 0 else total / 0.0
 
 
+@numpy_names
 def std(
     input: Tensor,
     dim: Any = None,
@@ -380,6 +399,7 @@ def std(
     return _root(var(input, dim, unbiased, keepdim, correction=correction))
 
 
+@numpy_names
 def norm(input: Tensor, p: float | str = "fro", dim: Dim = None, keepdim: bool = False) -> Tensor:
     """(Σ |x|ᵖ)^(1/p); p may be "fro" (2), ±inf or 0 (count of non-zeros). The derivative at 0 is
     0.
@@ -405,6 +425,7 @@ def norm(input: Tensor, p: float | str = "fro", dim: Dim = None, keepdim: bool =
     return where(zero, 0.0, where(zero, 1.0, total) ** (1 / order))
 
 
+@numpy_names
 def count_nonzero(input: Tensor, dim: Dim = None) -> Tensor:
     """How many elements are not 0; int64."""
     return (input != 0).sum(dim)

@@ -18,6 +18,7 @@ from ..backend import Array, Backend
 from ..geometry import Shape, broadcast_axes, broadcast_shapes, normalize_axis
 from ..tensor import BackendLike, Op, Tensor, _pick
 from .elementwise import cast, operands
+from .names import numpy_names
 
 
 class Reshape(Op):
@@ -283,6 +284,7 @@ def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
     return Reshape((*input.shape[:d], *wanted, *input.shape[d + 1 :]))(input)
 
 
+@numpy_names
 def squeeze(input: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
     """Without its dimensions of size 1 (all, or those in ``dim`` that have size 1)."""
     if dim is None:
@@ -297,6 +299,7 @@ def squeeze(input: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
     return Reshape(tuple(n for i, n in enumerate(input.shape) if i not in drop))(input)
 
 
+@numpy_names
 def unsqueeze(input: Tensor, dim: int) -> Tensor:
     """With a new dimension of size 1 at ``dim``."""
     d = normalize_axis(dim, input.ndim + 1)
@@ -320,6 +323,9 @@ def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     if axes:
         axes[a], axes[b] = axes[b], axes[a]
     return Permute(tuple(axes))(input)
+
+
+swapaxes = transpose
 
 
 def t(input: Tensor) -> Tensor:
