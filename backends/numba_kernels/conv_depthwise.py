@@ -36,12 +36,6 @@ from .simd import (
 )
 
 
-@device(inline=True)
-def _lanes(place, lanes):
-    """A vector of which only ``lanes`` lanes may be read."""
-    return load(place) if lanes == WIDTH else load_part(place, lanes)
-
-
 @device
 def _finish(place, value, lanes, mode):
     if mode & ACCUMULATE:
@@ -77,12 +71,18 @@ def depthwise(chunk, worker, plan, jobs, x, out, packed, bias, mode, scratch, sc
                 p2 = base + 4 * c + load_i64(a_rows + 8 * at[2])
                 p3 = base + 4 * c + load_i64(a_rows + 8 * at[3])
                 y0, y1, y2, y3 = start, start, start, start
-                for t in range(n_taps):
-                    tap, w = load_i64(taps + 8 * t), load(packed + t * row + 4 * c)
-                    y0 = fma(_lanes(p0 + tap, lanes), w, y0)
-                    y1 = fma(_lanes(p1 + tap, lanes), w, y1)
-                    y2 = fma(_lanes(p2 + tap, lanes), w, y2)
-                    y3 = fma(_lanes(p3 + tap, lanes), w, y3)
+                if lanes == WIDTH:  # asked here once, not at each load
+                    for t in range(n_taps):
+                        tap, w = load_i64(taps + 8 * t), load(packed + t * row + 4 * c)
+                        y0, y1 = fma(load(p0 + tap), w, y0), fma(load(p1 + tap), w, y1)
+                        y2, y3 = fma(load(p2 + tap), w, y2), fma(load(p3 + tap), w, y3)
+                else:
+                    for t in range(n_taps):
+                        tap, w = load_i64(taps + 8 * t), load(packed + t * row + 4 * c)
+                        y0 = fma(load_part(p0 + tap, lanes), w, y0)
+                        y1 = fma(load_part(p1 + tap, lanes), w, y1)
+                        y2 = fma(load_part(p2 + tap, lanes), w, y2)
+                        y3 = fma(load_part(p3 + tap, lanes), w, y3)
                 to = target + 4 * c
                 _finish(to + load_i64(c_rows + 8 * m), y0, lanes, mode)
                 if m + 1 < pixels:  # … except where results are added up
@@ -122,13 +122,20 @@ def depthwise_weights(
                 to = sums + 4 * c
                 s0, s1 = load(to + t * row), load(to + t1 * row)
                 s2, s3 = load(to + t2 * row), load(to + t3 * row)
-                for m in range(pixels):
-                    at, g = load_i64(a_rows + 8 * m), load_i64(c_rows + 8 * m)
-                    v = _lanes(start + 4 * c + g, lanes)
-                    s0 = fma(v, _lanes(p0 + at, lanes), s0)
-                    s1 = fma(v, _lanes(p1 + at, lanes), s1)
-                    s2 = fma(v, _lanes(p2 + at, lanes), s2)
-                    s3 = fma(v, _lanes(p3 + at, lanes), s3)
+                if lanes == WIDTH:
+                    for m in range(pixels):
+                        at, g = load_i64(a_rows + 8 * m), load_i64(c_rows + 8 * m)
+                        v = load(start + 4 * c + g)
+                        s0, s1 = fma(v, load(p0 + at), s0), fma(v, load(p1 + at), s1)
+                        s2, s3 = fma(v, load(p2 + at), s2), fma(v, load(p3 + at), s3)
+                else:
+                    for m in range(pixels):
+                        at, g = load_i64(a_rows + 8 * m), load_i64(c_rows + 8 * m)
+                        v = load_part(start + 4 * c + g, lanes)
+                        s0 = fma(v, load_part(p0 + at, lanes), s0)
+                        s1 = fma(v, load_part(p1 + at, lanes), s1)
+                        s2 = fma(v, load_part(p2 + at, lanes), s2)
+                        s3 = fma(v, load_part(p3 + at, lanes), s3)
                 # Repeated taps have repeated sums: the order of the stores does not matter.
                 store_part(to + t * row, s0, WIDTH)
                 store_part(to + t1 * row, s1, WIDTH)
