@@ -19,6 +19,7 @@ from .callbacks import (
 )
 from .classify import ClassifierConfig, image_loaders, pictures, predict, prepare, train
 from .config import RequestError, TrainConfig, load_config, one_of, setting
+from .features import extract_features
 from .freeze import freeze, unfreeze
 from .metrics import Accuracy, ConfusionMatrix, LossDistribution, Metric, TopK
 from .options import add_options, options, script
@@ -30,6 +31,7 @@ __all__ = [
     "ConfusionMatrix", "EarlyStopping", "GradientStatistics", "KeepBest", "LossDistribution",
     "Metric", "MetricsLog", "Progress", "RequestError", "Run", "Schedule", "StopAfter",
     "TensorBoard", "TimeEstimate", "TopK", "TrainConfig", "Trainer", "add_options", "evaluating",
-    "freeze", "image_loaders", "load_config", "one_of", "options", "pictures", "predict",
-    "prepare", "read_history", "script", "setting", "standard_callbacks", "train", "unfreeze",
+    "extract_features", "freeze", "image_loaders", "load_config", "one_of", "options", "pictures",
+    "predict", "prepare", "read_history", "script", "setting", "standard_callbacks", "train",
+    "unfreeze",
 ]  # fmt: skip

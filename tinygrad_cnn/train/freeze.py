@@ -22,10 +22,18 @@ def freeze(module: Module, statistics: bool = True) -> None:
             layer.register_forward_pre_hook(_stay_in_evaluation)
 
 
-def unfreeze(module: Module) -> None:
-    """Undo ``freeze`` for ``module`` and all below it: they learn again."""
-    module.requires_grad_()
-    for layer in module.modules():
+def unfreeze(module: Module, start: str = "") -> None:
+    """Undo ``freeze`` for ``module`` and all below it: they learn again.
+
+    With ``start``, the path of a layer such as "block4" or "features.24", only for that layer and
+    those after it in the order in which they were defined; what lies before stays as it is.
+    Raises AttributeError if there is no such layer.
+    """
+    first = module.get_submodule(start)
+    layers = list(module.modules())
+    for layer in layers[layers.index(first) :]:
+        for parameter in layer.parameters(recurse=False):
+            parameter.requires_grad_()
         hooks = layer._hooks.before if layer._hooks else {}
         for key in [key for key, hook in hooks.items() if hook is _stay_in_evaluation]:
             del hooks[key]
