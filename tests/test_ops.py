@@ -185,10 +185,10 @@ NOT_DIFFERENTIABLE = set(
     count_nonzero empty empty_like eq equal eye floor_divide from_dlpack from_numpy full full_like
     ge get_backend get_num_threads get_rng_state gradcheck gradgradcheck gt is_fusion_enabled
     is_grad_enabled is_tensor isclose isfinite isinf isnan le linspace load load_backend logical_and
-    logical_not logical_or logical_xor lt manual_seed memory_report ne nonzero numel ones ones_like
-    promote_types rand rand_like randint randint_like randn randn_like randperm receptive_field
-    result_type save set_backend set_conv_algorithm set_fusion set_num_threads set_rng_state summary
-    tensor unique use_backend zeros zeros_like
+    logical_not logical_or logical_xor lt manual_seed memory_report ne nonzero normal numel ones
+    ones_like promote_types rand rand_like randint randint_like randn randn_like randperm
+    receptive_field result_type save set_backend set_conv_algorithm set_fusion set_num_threads
+    set_rng_state summary tensor unique use_backend zeros zeros_like
     """.split()
 )
 

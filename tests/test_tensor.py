@@ -268,6 +268,18 @@ def test_bernoulli_draws_by_probability() -> None:
     assert not tg.bernoulli(p.requires_grad_()).requires_grad
 
 
+def test_normal_has_the_given_moments() -> None:
+    tg.manual_seed(0)
+    x = tg.normal(3.0, 0.5, (100, 100))
+    assert x.dtype == tg.float32 and abs(x.mean().item() - 3) < 0.02
+    assert abs(x.std().item() - 0.5) < 0.02
+    rows = tg.normal(tg.tensor([[0.0], [100.0]]), tg.tensor([1.0, 2.0, 3.0], requires_grad=True))
+    assert rows.shape == (2, 3) and not rows.requires_grad and rows[1].min().item() > 50
+    for wrong in ((0.0, 1.0), (tg.zeros(2), 1.0, (2,))):
+        with pytest.raises(TypeError, match="two numbers and a size, or at least one tensor"):
+            tg.normal(*wrong)
+
+
 def test_cpu_and_sizes(backend: str) -> None:
     x = tg.ones(2, 3, requires_grad=True)
     assert (x * 1).detach().cpu().numpy().sum() == 6

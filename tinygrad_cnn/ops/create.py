@@ -10,7 +10,7 @@ import numpy as np
 from .. import random
 from ..backend import Array, Backend
 from ..dtypes import as_dtype, bool_, float32, int64
-from ..geometry import Shape
+from ..geometry import Shape, broadcast_shapes
 from ..tensor import BackendLike, Op, Tensor, _pick
 
 
@@ -204,6 +204,30 @@ def bernoulli(input: Tensor, *, generator: random.Generator | None = None) -> Te
     if not bool(((p >= 0) & (p <= 1)).all()):
         raise ValueError("bernoulli: expected probabilities from 0 to 1, received others")
     return (random.rand(p.shape, generator=generator, dtype=p.dtype, backend=p.backend) < p).to(p)
+
+
+def normal(
+    mean: Tensor | float = 0.0,
+    std: Tensor | float = 1.0,
+    size: Any = None,
+    *,
+    generator: random.Generator | None = None,
+    dtype: Any = float32,
+    backend: BackendLike = None,
+) -> Tensor:
+    """Normal numbers of this mean and standard deviation: ``size`` of them for two numbers, else
+    one for each element of the tensors, which broadcast; no gradient.
+
+    Raises TypeError unless either a size or a tensor is given."""
+    like = next((v for v in (mean, std) if isinstance(v, Tensor)), None)
+    if (size is None) == (like is None):
+        raise TypeError("normal: expected two numbers and a size, or at least one tensor")
+    if like is not None:
+        shapes = [v.shape for v in (mean, std) if isinstance(v, Tensor)]
+        size, dtype, backend = broadcast_shapes(*shapes), like.dtype, like.backend
+    z = random.randn(size=size, generator=generator, dtype=dtype, backend=backend)
+    made = mean + std * z
+    return made.detach()
 
 
 def randint_like(
