@@ -51,7 +51,7 @@ with warnings.catch_warnings(record=True) as seen:
     x = np.arange(40000, dtype=np.float32) - 20000
     y = np.empty_like(x)
     relu = elementwise.unary_kernel("relu", "float32")
-    relu.serial(3, runtime.address(x), runtime.address(y), x.size)
+    relu.serial(3, runtime.address(x), runtime.address(y), x.size, 0)
 assert (y == np.maximum(x, 0)).all()
 print(json.dumps({"compiled": compiled, "key": runtime.source_key(), "folder": str(cache.folder()),
                   "warnings": [str(w.message) for w in seen]}))
