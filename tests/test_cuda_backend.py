@@ -101,6 +101,11 @@ def test_computing_primitives_launch_kernels() -> None:
         ),
         "matmul": lambda: k.matmul(a, a),
         "linear": lambda: k.linear(a, a, None),
+        "linear_grad": lambda: k.linear_grad(a, a, a, (True, True, True)),
+        "conv_grad": lambda: k.conv_grad(x, x, w, window, 1, (True, True, True)),
+        "conv_relu_pool_grad": lambda: k.conv_relu_pool_grad(
+            y, y, winner, x, w, window, 1, pool, (True, True, True)
+        ),
         "conv": lambda: k.conv(x, w, None, window, 1),
         "max_pool": lambda: k.max_pool(x, pool),
         "conv_input_grad": lambda: k.conv_input_grad(x, w, x.shape, window, 1),
@@ -136,6 +141,23 @@ def test_computing_primitives_launch_kernels() -> None:
         if not r.launches:
             silent.append(name)
     assert not silent
+
+
+def test_gradients_without_a_graph_are_numpys() -> None:
+    """The fused routes that a training takes: convolution, ReLU, pooling and dense layers."""
+    from tinygrad_cnn import models
+
+    found = []
+    for name in ("numpy", "cudasim"):
+        tg.manual_seed(0)
+        with tg.use_backend(name):
+            model = models.lenet5()
+            tg.nn.functional.cross_entropy(
+                model(tg.randn(2, 1, 32, 32)), tg.tensor([1, 7])
+            ).backward()
+            found.append([p.grad.numpy() for p in model.parameters()])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-6)
 
 
 # -- the same numbers in every order, and nothing to find

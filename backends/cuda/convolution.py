@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_cnn.backend import Gradients
 from tinygrad_cnn.geometry import Shape, Window
 
 from .device import Array
@@ -214,3 +215,12 @@ class Convolution(Products):
         if splits > 1:
             return self._merge("sum", partial, 1, splits, gw.size, np.dtype(x.dtype)).reshape(shape)
         return gw
+
+    def conv_grad(
+        self, gy: Array, x: Array, w: Array, window: Window, groups: int, needs: Sequence[bool]
+    ) -> Gradients:
+        return (
+            self.conv_input_grad(gy, w, x.shape, window, groups) if needs[0] else None,
+            self.conv_weight_grad(x, gy, w.shape, window, groups) if needs[1] else None,
+            self.sum(gy, (0, *range(2, gy.ndim)), False) if needs[2] else None,
+        )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from tinygrad_cnn.backend import Gradients
 from tinygrad_cnn.geometry import Shape, Window
 
 from .convolution import Convolution, three, window_args
@@ -39,6 +41,14 @@ class Pooling(Convolution):
     ) -> tuple[Array, Array]:
         y, winner = self.max_pool(self.conv(x, w, bias, window, groups), pool)
         return self._unary("relu", y, out=y), winner
+
+    def conv_relu_pool_grad(
+        self, gy: Array, y: Array, winner: Array, x: Array, w: Array, window: Window, groups: int,
+        pool: Window, needs: Sequence[bool],
+    ) -> Gradients:  # fmt: skip
+        shape = (x.shape[0], w.shape[0], *window.output(x.shape[2:]))
+        g = self.max_pool_scatter(self._binary("relu_grad", gy, y), winner, shape, pool)
+        return self.conv_grad(g, x, w, window, groups, needs)
 
     @through_float32
     def max_pool_gather(self, x: Array, winner: Array, window: Window) -> Array:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from tinygrad_cnn.backend import Gradients
 
 from .device import Array
 from .host import c_type, through_float32
@@ -178,3 +181,13 @@ class Products(Indexing):
         if bias is not None:
             self._binary(epilogue, y, bias, out=y)
         return y.reshape(*x.shape[:-1], w.shape[0])
+
+    def linear_grad(self, gy: Array, x: Array, w: Array, needs: Sequence[bool]) -> Gradients:
+        count = math.prod(x.shape[:-1])
+        g = self.dense(gy).reshape(count, w.shape[0])
+        rows = self.dense(x).reshape(count, w.shape[1])
+        return (
+            self.matmul(g, w).reshape(x.shape) if needs[0] else None,
+            self.matmul(g.T, rows) if needs[1] else None,
+            self.sum(g, (0,), False) if needs[2] else None,
+        )
