@@ -47,8 +47,8 @@ def test_every_test_of_a_row_is_named_there() -> None:
     """A row's tests carry its id: test_S2_16_… belongs to S2-16."""
     rows = table()
     for name in existing_tests():
-        if found := re.match(r"test_(S\d)_(\d+)_", name):
-            row = f"{found[1]}-{found[2]}"
+        for note, number in re.findall(r"_(S\d)_(\d+)(?=_)", name):
+            row = f"{note}-{number}"
             assert name in named_in(rows[row][4]), f"add `{name}` to {row} of the page"
 
 
