@@ -16,19 +16,17 @@ from tinygrad_cnn.geometry import Window
 
 from .conv_direct import convolve_chunk, pack
 from .conv_plan import Source, correlation_plan
+from .lanes import store_bytes, vput
 from .layout import channels_last
 from .memory import empty
 from .microkernel import call
-from .runtime import address, device, kernel, max_workers, u8
+from .runtime import address, device, kernel, max_workers
 from .simd import (
     BYTES,
     WIDTH,
     load,
     select_larger,
     splat,
-    store,
-    store_bytes,
-    store_part,
     unpack,
     vmax,
 )
@@ -37,7 +35,7 @@ POOL = Window((2, 2), (2, 2), ((0, 0), (0, 0)), (1, 1))
 
 
 @device
-def _pool_pixel(source, row, pixel, channels, target, winners, spare):
+def _pool_pixel(source, row, pixel, channels, target, winners):
     """max(·, 0) of the largest of 2 × 2 pixels and the number of the first that is it.
 
     The last NaN wins over everything, as in ``Backend.max_pool``. Whole vectors are read; of a last
@@ -52,15 +50,9 @@ def _pool_pixel(source, row, pixel, channels, target, winners, spare):
             winner = select_larger(other, best, splat(np.float32(k)), winner)
             best = select_larger(other, best, other, best)
         best = vmax(zero, best)
-        if c + WIDTH <= channels:
-            store(target + 4 * c, best)
-            store_bytes(winners + c, winner)
-        else:
-            store_part(target + 4 * c, best, channels - c)
-            store_bytes(spare, winner)
-            found, out = u8(spare, WIDTH), u8(winners + c, channels - c)
-            for lane in range(channels - c):
-                out[lane] = found[lane]
+        lanes = min(WIDTH, channels - c)
+        vput(target + 4 * c, best, lanes)
+        store_bytes(winners + c, winner, lanes)
 
 
 @kernel
@@ -84,7 +76,7 @@ def pooled(
             for j in range(q):
                 source = local + image * height * row + 2 * (i - begin) * row + 2 * j * pixel
                 place = (((first + image) * p + i) * q + j) * channels
-                _pool_pixel(source, row, pixel, channels, out + 4 * place, winners + place, tail)
+                _pool_pixel(source, row, pixel, channels, out + 4 * place, winners + place)
 
 
 def conv_relu_pool(x: Any, w: Any, bias: Any, window: Window, groups: int) -> tuple[Any, Any]:

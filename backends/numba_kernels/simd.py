@@ -18,7 +18,6 @@ Functions inside kernels (v, a, b, c vectors; x scalar; p address; n count of la
     vmax(a, b) = a > b ? a : b     (b when either is NaN, so vmax(0, x) is a ReLU that keeps NaN)
     vmin(a, b) = a < b ? a : b     vsqrt(a)   select_gt(a, b, u, v) = a > b ? u : v, lane by lane
     select_larger(a, b, u, v) = a > b or a is NaN ? u : v
-    store_bytes(p, v)              whole lanes from 0 to 255 as N bytes
     lane_sum(v)  lane_max(v)       one scalar, in a fixed order of pairs
     power_of_two(v) = 2**v for whole v in [-126, 127]   round_even(v)
     load_f32(p)  store_f32(p, x)  load_i64(p)  store_i64(p, i)    scalars
@@ -247,17 +246,6 @@ def _scalar_store(kind: Any) -> Any:
 
 load_f32, store_f32 = _scalar_load(types.float32, F32), _scalar_store(types.float32)
 load_i64, store_i64 = _scalar_load(types.int64, I64), _scalar_store(types.int64)
-
-
-@intrinsic
-def store_bytes(typingctx: Any, address: Any, v: Any) -> Any:
-    def generate(context: Any, b: Any, signature: Any, args: Any) -> Any:
-        small = b.trunc(b.fptosi(args[1], VECTOR_I32), ir.VectorType(I8, WIDTH))
-        stored = b.store(small, b.inttoptr(args[0], small.type.as_pointer()))
-        stored.align = 1
-        return context.get_dummy_value()
-
-    return types.void(types.int64, f32xN), generate
 
 
 @intrinsic
