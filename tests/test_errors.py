@@ -244,8 +244,8 @@ def test_wrong_key_or_type_in_a_training_config(tmp_path: Path, text: str, messa
         ("weight_decay = inf", "weight_decay: expected a number of at least 0, received inf"),
         (
             'dataset = "mnist_mini"',
-            "dataset: expected one of mnist-mini, mnist, fashion-mnist, received 'mnist_mini'; "
-            "did you mean 'mnist-mini'?",
+            "dataset: expected one of mnist-mini, mnist, fashion-mnist, cifar10-jpeg, received "
+            "'mnist_mini'; did you mean 'mnist-mini'?",
         ),
         (
             'model = "lenet"',

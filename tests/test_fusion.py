@@ -13,6 +13,7 @@ import tinygrad_cnn as tg
 from tinygrad_cnn import nn
 from tinygrad_cnn.deferred import Deferred, set_fusion
 from tinygrad_cnn.nn import functional as F
+from tinygrad_cnn.tensor import Op
 
 Case = tuple[str, Any, tuple[int, ...]]
 
@@ -105,7 +106,7 @@ def test_fused_equals_parts(
 
 def _names(t: tg.Tensor) -> list[str]:
     names, op = [], t.grad_fn
-    while isinstance(op, tg.tensor.__globals__["Op"]):
+    while isinstance(op, Op):
         names.append(op.name)
         op = op.edges[0]
     return names

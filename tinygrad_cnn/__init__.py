@@ -17,6 +17,7 @@ from . import autograd, cuda, io, nn, optim
 from .algorithms import set_conv_algorithm
 from .autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from .backend import available_backends, get_backend, load_backend, set_backend, use_backend
+from .construct import as_tensor, from_dlpack, from_numpy, tensor
 from .deferred import is_fusion_enabled, set_fusion
 from .dtypes import bool_ as bool
 from .dtypes import (
@@ -202,7 +203,7 @@ from .random import (
 )
 from .receptive_field import receptive_field
 from .summary import summary
-from .tensor import Tensor, as_tensor, from_dlpack, from_numpy, tensor
+from .tensor import Tensor
 from .threads import get_num_threads, set_num_threads
 
 if _typing.TYPE_CHECKING:

@@ -707,7 +707,7 @@ class TensorMethods:
 
     def new_tensor(self, data: Any) -> Tensor:
         """A new leaf with a copy of ``data``, of this dtype and backend."""
-        from .tensor import tensor
+        from .construct import tensor
 
         return tensor(data, dtype=self.dtype, backend=self.backend)
 

@@ -366,6 +366,8 @@ class Backend(Protocol):
         """
 
 
+BackendLike = str | Backend | None  # a name, a backend, or the current one
+
 # ---------------------------------------------------------------------------------------------
 # Registry and choice
 # ---------------------------------------------------------------------------------------------
@@ -418,6 +420,13 @@ def load_backend(name: str) -> Backend:
             module, _, factory = target.partition(":")
             _loaded[name] = getattr(importlib.import_module(module), factory)()
         return _loaded[name]
+
+
+def pick_backend(backend: BackendLike) -> Backend:
+    """The backend that a ``backend=`` argument means; None is the current one."""
+    if backend is None:
+        return get_backend()
+    return load_backend(backend) if isinstance(backend, str) else backend
 
 
 def available_backends() -> dict[str, str]:

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from .backend import Array, Backend, load_backend
+from .backend import Array, Backend, BackendLike, load_backend, pick_backend
 from .dtypes import DType, as_dtype, float32, int64
 from .geometry import Shape
-from .tensor import BackendLike, Tensor, _pick
+from .tensor import Tensor
 
 
 class Generator:
@@ -106,7 +106,7 @@ def rand(
     requires_grad: bool = False,
 ) -> Tensor:
     """Uniform numbers in [0, 1)."""
-    owner = _pick(backend)
+    owner = pick_backend(backend)
     t = Tensor._wrap(uniform_array(owner, _shape(shape, size), as_dtype(dtype), generator), owner)
     return t.requires_grad_() if requires_grad else t
 
@@ -120,7 +120,7 @@ def randn(
     requires_grad: bool = False,
 ) -> Tensor:
     """Standard normal numbers."""
-    owner = _pick(backend)
+    owner = pick_backend(backend)
     t = Tensor._wrap(normal_array(owner, _shape(shape, size), as_dtype(dtype), generator), owner)
     return t.requires_grad_() if requires_grad else t
 
@@ -140,7 +140,7 @@ def randint(
         low, high, size = 0, low, high
     if high <= low:
         raise ValueError(f"randint: expected low < high, received [{low}, {high})")
-    owner, shape = _pick(backend), _shape((), size)
+    owner, shape = pick_backend(backend), _shape((), size)
     seed, offset = (generator or default_generator).reserve(math.prod(shape))
     values = _keys(math.prod(shape), seed, offset) % np.uint64(high - low)
     return Tensor._wrap(
@@ -167,7 +167,7 @@ def randperm(n: int, generator: Generator | None = None, backend: BackendLike = 
     """A random order of 0 … n−1 as an int64 tensor. Raises ValueError on a negative n."""
     if n < 0:
         raise ValueError(f"randperm: expected n of at least 0, received {n}")
-    owner = _pick(backend)
+    owner = pick_backend(backend)
     seed, offset = (generator or default_generator).reserve(n)
     order = np.argsort(_keys(n, seed, offset), kind="stable")
     return Tensor._wrap(owner.asarray(order, int64), owner)

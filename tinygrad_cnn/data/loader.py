@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from ..construct import from_numpy
 from ..random import permutation
-from ..tensor import Tensor, from_numpy
+from ..tensor import Tensor
 from .idx import Array
 from .keys import Keys, Transform, apply, is_random
 from .samplers import BatchSampler, Sampler, batches_of, indices_of, numbered

@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from ..tensor import BackendLike, Tensor, tensor
+from ..backend import BackendLike
+from ..construct import tensor
+from ..tensor import Tensor
 from .formats import foreign_reader
 
 _KEY = "tinygrad_cnn"  # the metadata entry with the structure

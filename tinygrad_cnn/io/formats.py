@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..tensor import BackendLike
+from ..backend import BackendLike
 from .npz import DAMAGE, read_npy, read_npz
 from .pytorch import read_pytorch
 

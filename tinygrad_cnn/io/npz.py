@@ -11,8 +11,10 @@ from typing import IO, Any
 
 import numpy as np
 
+from ..backend import BackendLike
+from ..construct import tensor
 from ..dtypes import SUPPORTED
-from ..tensor import BackendLike, Tensor, tensor
+from ..tensor import Tensor
 
 # A compressed archive may grow when it is read, but not without limit: all arrays together take
 # at most this many bytes beyond twenty times the file.

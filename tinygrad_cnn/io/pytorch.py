@@ -21,8 +21,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..backend import BackendLike
+from ..construct import tensor
 from ..dtypes import SUPPORTED
-from ..tensor import BackendLike, Tensor, tensor
+from ..tensor import Tensor
 from .npz import DAMAGE
 from .pickle_values import Calls, Name, read_pickle
 

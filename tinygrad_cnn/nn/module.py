@@ -15,8 +15,9 @@ import numpy as np
 
 from .. import dtypes
 from ..backend import Backend, load_backend
+from ..construct import tensor
 from ..deferred import fusing
-from ..tensor import RemovableHandle, Tensor, mode, tensor
+from ..tensor import RemovableHandle, Tensor, mode
 from . import calls
 from .calls import Hooks, Symbolic
 

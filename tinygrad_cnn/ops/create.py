@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from .. import random
-from ..backend import Array, Backend
+from ..backend import Array, Backend, BackendLike, pick_backend
 from ..dtypes import as_dtype, bool_, float32, int64
 from ..geometry import Shape, broadcast_shapes
-from ..tensor import BackendLike, Op, Tensor, _pick
+from ..tensor import Op, Tensor
 
 
 def _filled(
@@ -19,7 +19,7 @@ def _filled(
 ) -> Tensor:
     if not isinstance(value, bool | int | float | np.generic):
         raise TypeError(f"full: fill_value must be a number, received {value!r}")
-    owner = _pick(backend)
+    owner = pick_backend(backend)
     t = Tensor._wrap(owner.full(shape, value, as_dtype(dtype)), owner)
     return t.requires_grad_() if requires_grad else t
 
@@ -54,7 +54,7 @@ def empty(
     requires_grad: bool = False,
 ) -> Tensor:
     """Elements of any value."""
-    owner = _pick(backend)
+    owner = pick_backend(backend)
     t = Tensor._wrap(owner.empty(random._shape(shape, size), as_dtype(dtype)), owner)
     return t.requires_grad_() if requires_grad else t
 
@@ -105,7 +105,7 @@ def arange(
         raise ValueError(f"arange: a step of {step} does not lead from {start} to {end}")
     if dtype is None:
         dtype = int64 if all(isinstance(v, int) for v in (start, end, step)) else float32
-    owner = _pick(backend)
+    owner = pick_backend(backend)
     t = Tensor._wrap(owner.arange(start, end, step, as_dtype(dtype)), owner)
     return t.requires_grad_() if requires_grad else t
 
@@ -122,7 +122,7 @@ def linspace(
     """``steps`` equally spaced numbers from start to end, both included."""
     if steps < 0:
         raise ValueError(f"linspace: steps must not be negative, received {steps}")
-    owner = _pick(backend)
+    owner = pick_backend(backend)
     t = Tensor._wrap(owner.asarray(np.linspace(start, end, steps), as_dtype(dtype)), owner)
     return t.requires_grad_() if requires_grad else t
 
@@ -136,7 +136,7 @@ def eye(
     requires_grad: bool = False,
 ) -> Tensor:
     """Ones on the main diagonal of an n × m matrix (m = n by default), zeros elsewhere."""
-    owner = _pick(backend)
+    owner = pick_backend(backend)
     t = Tensor._wrap(owner.asarray(np.eye(n, m), as_dtype(dtype)), owner)
     return t.requires_grad_() if requires_grad else t
 

@@ -57,7 +57,7 @@ def operands(name: str, *values: Any, to: DType | None = None) -> tuple[Any, ...
         elif not isinstance(v, Tensor | int | float):
             if not hasattr(v, "__array__"):
                 raise TypeError(f"{name}: expected tensors or numbers, received {type(v).__name__}")
-            from ..tensor import tensor
+            from ..construct import tensor
 
             made[i] = tensor(v, backend=None if first is None else first.backend)
     tensors = [v for v in made if isinstance(v, Tensor)]
@@ -389,7 +389,7 @@ def where(condition: Tensor, input: Operand, other: Operand) -> Tensor:
             f"received {getattr(condition, 'dtype', condition)}"
         )
     if not isinstance(input, Tensor) and not isinstance(other, Tensor):
-        from ..tensor import tensor
+        from ..construct import tensor
 
         input = tensor(input, backend=condition.backend)
     a, b = operands("where", input, other)

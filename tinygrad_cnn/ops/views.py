@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from .. import dtypes
-from ..backend import Array, Backend
+from ..backend import Array, Backend, BackendLike, pick_backend
 from ..geometry import Shape, broadcast_axes, broadcast_shapes, normalize_axis
-from ..tensor import BackendLike, Op, Tensor, _pick
+from ..tensor import Op, Tensor
 from .elementwise import cast, operands
 from .names import numpy_names
 
@@ -213,7 +213,7 @@ def to(
             dtype = a
     made = input if dtype is None else cast(input, dtypes.as_dtype(dtype))
     if backend is not None:
-        made = move(made, _pick(backend))
+        made = move(made, pick_backend(backend))
     return clone(made) if copy and made is input else made
 
 
@@ -499,7 +499,7 @@ def setitem(input: Tensor, index: Any, value: Any) -> None:
     basic, advanced = _split_index(input, index)
     place = Select(basic)(input)
     if not isinstance(value, Tensor):
-        from ..tensor import tensor
+        from ..construct import tensor
 
         value = tensor(value, dtype=input.dtype, backend=input.backend)
     elif value.backend is not input.backend:

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from ..autograd import enable_grad, grad
+from ..construct import tensor
 from ..nn import Module
 from ..nn import functional as F
 from ..ops import gather
-from ..tensor import Tensor, tensor
+from ..tensor import Tensor
 from .canvas import Array, figure, host, save
 from .watch import Call, batch_for, evaluating, recording
 

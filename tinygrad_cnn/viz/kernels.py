@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ..tensor import BackendLike, Tensor, tensor
+from ..backend import BackendLike
+from ..construct import tensor
+from ..tensor import Tensor
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

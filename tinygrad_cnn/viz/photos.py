@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from ..backend import BackendLike
+from ..construct import tensor
 from ..nn import functional as F
-from ..tensor import BackendLike, tensor
 from .canvas import Array, figure, save
 from .kernels import KERNELS, line_filter
 

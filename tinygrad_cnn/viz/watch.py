@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from ..construct import tensor
 from ..nn import Module
 from ..ops import cat
-from ..tensor import Tensor, tensor
+from ..tensor import Tensor
 from .canvas import host
 
 

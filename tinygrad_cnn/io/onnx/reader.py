@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from ...backend import BackendLike
+from ...construct import tensor
 from ...dtypes import SUPPORTED
-from ...tensor import BackendLike, tensor
 from .graph import OPERATORS, OnnxModel, State
 from .operators import Node
 from .package import LARGEST_FILE, OLDEST, onnx_package

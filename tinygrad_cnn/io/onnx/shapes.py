@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from ... import ops
+from ...construct import tensor
 from ...geometry import Shape, broadcast_shapes, normalize_axes, normalize_axis
 from ...nn import functional as F
-from ...tensor import Tensor, tensor
+from ...tensor import Tensor
 from .operators import Node, Table, integers, limited, only
 
 SHAPES = Table()
