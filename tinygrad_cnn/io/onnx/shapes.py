@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -168,23 +169,35 @@ def _resize(node: Node, x: Tensor, *settings: Tensor | None) -> Tensor:
     old = node.kind == "Upsample" or node.opset < 11
     scales, sizes = (settings[0], None) if old else (*settings[1:3], None, None)[:2]
     wanted = integers(sizes)
-    factors = None if scales is None or not scales.array.size else scales.tolist()
+    how: dict[str, Any] = {}
     if wanted is None:
-        if factors is None or len(factors) != x.ndim:
+        if scales is None or scales.array.size != x.ndim:
             raise ValueError(f"{node}: expected scales or sizes for all {x.ndim} dimensions")
-        wanted = tuple(int(n * s) for n, s in zip(x.shape, factors, strict=True))
+        # float32 as the factors are: 5/3 of 3 cells is 5
+        factors = scales.detach().numpy()
+        wanted = tuple(int(np.float32(n) * s) for n, s in zip(x.shape, factors, strict=True))
+        # the factor itself says where a cell reads, not the quotient of the sizes
+        how["scale_factor"] = tuple(map(_factor, x.shape[2:], wanted[2:], factors[2:].tolist()))
     if len(wanted) != x.ndim or wanted[:2] != x.shape[:2]:
         raise ValueError(f"{node}: expected the batch and channels {x.shape[:2]}, not {wanted}")
-    limited(wanted)
+    if limited(wanted) == x.shape:
+        return x
+    how = how or {"size": wanted[2:]}
     mode = only(node, "mode", "nearest", "linear")
     rule = node.get("coordinate_transformation_mode", "asymmetric" if old else "half_pixel")
     rounding = node.get("nearest_mode", "floor" if old else "round_prefer_floor")
     if mode == "nearest" and (rule, rounding) == ("asymmetric", "floor"):
-        return F.interpolate(x, wanted[2:])
+        return F.interpolate(x, **how)
     if mode == "linear" and rule in ("half_pixel", "pytorch_half_pixel", "align_corners"):
         kind = ("linear", "bilinear", "trilinear")[x.ndim - 3]
-        return F.interpolate(x, wanted[2:], mode=kind, align_corners=rule == "align_corners")
+        return F.interpolate(x, **how, mode=kind, align_corners=rule == "align_corners")
     raise ValueError(f"{node}: {mode} by the rule {rule}, {rounding} is not supported")
+
+
+def _factor(cells: int, wanted: int, factor: float) -> float:
+    """``factor``, or the nearest one that makes ``wanted`` cells of ``cells``."""
+    fits = math.floor(cells * factor) == wanted
+    return factor if fits else math.nextafter(wanted / cells, math.inf)
 
 
 # -- picking elements ------------------------------------------------------------------------------
