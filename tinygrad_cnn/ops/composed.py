@@ -12,11 +12,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..dtypes import bool_
+from ..dtypes import bool_, int64
 from ..geometry import normalize_axis
 from ..tensor import Tensor
 from .create import eye
-from .elementwise import Operand, add, isnan, mul, where
+from .elementwise import Operand, add, cast, isnan, mul, where
 from .index import Pad, cat, stack, unbind
 from .index import diagonal as diagonal_of
 from .linalg import _dims, matmul
@@ -83,11 +83,13 @@ def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1
 # -- along a dimension -----------------------------------------------------------------------------
 @numpy_names
 def cumprod(input: Tensor, dim: int) -> Tensor:
-    """Running products along ``dim``: y[j] = Π_{i ≤ j} x[i]; one multiplication a step."""
+    """Running products along ``dim``: y[j] = Π_{i ≤ j} x[i]; one multiplication a step. Integers
+    and booleans give int64."""
     axis = normalize_axis(dim, input.ndim)
-    if not input.array.size or not input.ndim:
-        return input * 1
-    return stack(list(itertools.accumulate(unbind(input, axis), operator.mul)), axis)
+    x = cast(input, int64) if input.dtype.kind in "biu" else input
+    if not x.array.size or not x.ndim:
+        return x * 1
+    return stack(list(itertools.accumulate(unbind(x, axis), operator.mul)), axis)
 
 
 # -- joining and cutting ---------------------------------------------------------------------------
@@ -127,7 +129,7 @@ def diag(input: Tensor, diagonal: int = 0) -> Tensor:
         return diagonal_of(input, diagonal)
     if input.ndim != 1:
         raise ValueError(f"diag: expected a vector or a matrix, received shape {input.shape}")
-    square = where(eye(input.shape[0], dtype=bool_, backend=input.backend), input, 0)
+    square = where(eye(input.shape[0], dtype=bool_, backend=input.backend), input, False)
     above, below = max(diagonal, 0), max(-diagonal, 0)
     return Pad(((below, above), (above, below)))(square)
 
