@@ -79,6 +79,7 @@ class Settings(ClassifierConfig):
     lr: float = setting(3e-3, "highest learning rate of Adam; it rises once and falls to 0")
     tune_lr: float = setting(3e-4, "the same in fine-tuning: pretrained layers change little")
     unfreeze: tuple[str, ...] = setting(("block4",), "fine-tune from this layer on; all in turn")
+    momentum: float = setting(0.9, "β₁ of Adam")
     weight_decay: float = setting(0.0, "times the weights, added to their gradients")
     augment: dict[str, Any] = setting(
         {"rotation_range": 10, "width_shift_range": 0.1, "height_shift_range": 0.1},
@@ -158,7 +159,8 @@ def fit(
     config = replace(config, out=str(folder), epochs=epochs, lr=lr, resume=begun)
     learning = [p for p in model.parameters() if p.requires_grad]
     print(f"\n{name}: {sum(p.numel() for p in learning):,} parameters learn")
-    optimizer = optim.Adam(learning, lr, weight_decay=config.weight_decay)
+    betas = (config.momentum, 0.999)
+    optimizer = optim.Adam(learning, lr, betas, weight_decay=config.weight_decay)
     cycle = optim.lr_scheduler.OneCycleLR(
         optimizer, lr, total_steps=epochs * len(train), cycle_momentum=False
     )

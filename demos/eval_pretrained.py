@@ -53,4 +53,7 @@ if __name__ == "__main__":
     args = parser.parse_args()
     if args.backend:
         tg.set_backend(args.backend)
-    main(Path(args.data), args.batch_size)
+    try:
+        main(Path(args.data), args.batch_size)
+    except (OSError, ImportError) as error:
+        parser.error(str(error))

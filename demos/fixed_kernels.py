@@ -29,6 +29,7 @@ FIRST_LAYERS = ("by hand", "random", "learned")
 @dataclass(frozen=True)
 class Settings(TrainConfig):
     epochs: int = setting(5, "passes over the training images")
+    weight_decay: float = setting(0.0, "times the weights, added to their gradients")
     out: str = setting("runs/fixed_kernels", "folder for metrics and checkpoints")
     seeds: int = setting(3, "trainings of each network, with seeds counted from --seed")
 
@@ -53,7 +54,10 @@ def train(first_layer: str, config: Settings) -> float:
     )
     model = network(first_layer)
     optimizer = optim.SGD(
-        [p for p in model.parameters() if p.requires_grad], config.lr, config.momentum
+        [p for p in model.parameters() if p.requires_grad],
+        config.lr,
+        config.momentum,
+        weight_decay=config.weight_decay,
     )
     scheduler = optim.lr_scheduler.CosineAnnealingLR(optimizer, config.epochs)
     with Run(config, model=model, optimizer=optimizer, scheduler=scheduler, loader=loader) as run:

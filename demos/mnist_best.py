@@ -38,6 +38,7 @@ class Settings(TrainConfig):
     epochs: int = setting(7, "passes over the training images, for each member")
     batch_size: int = setting(100, "images a step")
     lr: float = setting(3e-3, "highest learning rate; it rises once and falls to 0")
+    momentum: float = setting(0.9, "β₁ of Adam")
     weight_decay: float = setting(0.0, "times the weights, added to their gradients")
     members: int = setting(3, "networks, with seeds counted from --seed")
 
@@ -64,7 +65,8 @@ def train_member(config: Settings) -> nn.Module:
     prepare(config)
     train, test = loader(config, train=True), loader(config, train=False)
     model = mnist_cnn(batch_norm=True)
-    optimizer = optim.Adam(model.parameters(), config.lr, weight_decay=config.weight_decay)
+    betas = (config.momentum, 0.999)
+    optimizer = optim.Adam(model.parameters(), config.lr, betas, weight_decay=config.weight_decay)
     scheduler = optim.lr_scheduler.OneCycleLR(
         optimizer, config.lr, total_steps=config.epochs * len(train), cycle_momentum=False
     )

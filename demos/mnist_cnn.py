@@ -64,7 +64,8 @@ def train_member(style: str, config: TrainConfig) -> nn.Module:
     prepare(config)
     train, test = loaders(config)
     model = mnist_cnn(style=style)
-    optimizer = optim.Adam(model.parameters(), config.lr, weight_decay=config.weight_decay)
+    betas = (config.momentum, 0.999)
+    optimizer = optim.Adam(model.parameters(), config.lr, betas, weight_decay=config.weight_decay)
     scheduler = optim.lr_scheduler.CosineAnnealingLR(optimizer, config.epochs)
     with Run(config, model=model, optimizer=optimizer, scheduler=scheduler, loader=train) as run:
         for _ in run.epochs():

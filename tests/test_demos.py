@@ -38,6 +38,19 @@ def test_the_main_demo_fits_on_a_page() -> None:
     assert len((DEMOS / "train_lenet.py").read_text().splitlines()) < 80
 
 
+@pytest.mark.parametrize("name", sorted(p.name for p in DEMOS.glob("*.py")))
+def test_options_of_the_optimizer_count(name: str) -> None:
+    text = (DEMOS / name).read_text(encoding="utf-8")
+    if "    script(" in text:
+        assert "config.momentum" in text and "config.weight_decay" in text
+
+
+def test_missing_weights_are_one_message(tmp_path: Path) -> None:
+    done = demo("eval_pretrained.py", "--data", str(tmp_path))
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr.rstrip().endswith("resnet20-12fca82f.th: no such file")
+
+
 @pytest.mark.slow
 def test_lenet_learns_the_bundled_digits(tmp_path: Path) -> None:
     """Two epochs of the twelve; the whole run reaches more than 0.97."""
