@@ -107,5 +107,5 @@ def test_doctests(name: str) -> None:
 
 def test_there_are_doctests() -> None:
     finder = doctest.DocTestFinder(exclude_empty=True)
-    public = [importlib.import_module(f"tinygrad_cnn{m}") for m in ("", ".tensor", ".autograd")]
+    public = [importlib.import_module(f"tinygrad_cnn{m}") for m in ("", ".construct", ".autograd")]
     assert all(any(t.examples for t in finder.find(module)) for module in public)
