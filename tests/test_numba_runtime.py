@@ -72,9 +72,11 @@ def _environment(site: Path, cache: Path | None, **more: str) -> dict[str, str]:
     return found if cache is None else found | {"TINYGRAD_CNN_CACHE": str(cache)}
 
 
-def _start(site: Path, environment: dict[str, str], script: str = PROBE) -> subprocess.Popen[str]:
+def _start(
+    site: Path, environment: dict[str, str], script: str = PROBE, *arguments: str
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", script], cwd=site, env=environment, text=True, encoding="utf-8",
+        [sys.executable, "-c", script, *arguments], cwd=site, env=environment, text=True, encoding="utf-8",
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 
@@ -116,6 +118,46 @@ def test_code_is_kept_until_any_source_changes(tmp_path: Path) -> None:
     edited = _finish(_start(site, environment))
     assert edited["key"] != loaded["key"]
     assert "elementwise.relu_float32" in edited["compiled"]
+
+
+FACTORY = """
+import json, sys
+import numpy as np
+from tinygrad_cnn.backends.numba_kernels import elementwise, runtime
+x = np.linspace(-1, 1, 1000, dtype=np.float32)
+y = np.empty_like(x)
+errors = {}
+for name in sys.argv[1:]:
+    kernel = elementwise.unary_kernel(name, "float32")
+    kernel.serial(1, runtime.address(x), runtime.address(y), x.size, 0)
+    expected = np.maximum(x, 0) if name == "relu" else getattr(np, name)(x)
+    errors[name] = float(np.abs(y - expected).max())
+print(json.dumps(errors))
+"""
+
+
+def test_code_of_several_processes_is_told_apart(site: Path, tmp_path: Path) -> None:
+    """Each process compiles one kernel of the same factory as its first; a last one loads both."""
+    environment = _environment(site, tmp_path / "cache")
+    for names in (["negative"], ["relu"], ["exp"], ["relu", "exp"], ["exp", "relu"]):
+        errors = _finish(_start(site, environment, FACTORY, *names))
+        assert list(errors) == names and max(errors.values()) < 1e-6
+
+
+def test_an_edit_after_the_import_does_not_rename_the_code(tmp_path: Path) -> None:
+    """The key belongs to the sources that were imported."""
+    site = _install(tmp_path / "site")
+    script = """
+import json
+from pathlib import Path
+from tinygrad_cnn.backends.numba_kernels import access, cache
+Path(access.__file__).write_text("# edited")
+folders = [p.name for p in cache.folder().parent.iterdir()]
+print(json.dumps({"key": cache.source_key(), "folders": folders}))
+"""
+    kept = _finish(_start(site, _environment(site, tmp_path / "cache")))
+    edited = _finish(_start(site, _environment(site, tmp_path / "cache"), script))
+    assert edited == {"key": kept["key"], "folders": [kept["key"]]}
 
 
 def test_read_only_package_without_home_and_with_a_korean_path(site: Path, tmp_path: Path) -> None:

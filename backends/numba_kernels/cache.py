@@ -3,7 +3,13 @@
 Numba's own cache looks only at the file that defines a function, so an edited helper would leave
 stale machine code. Here the folder's name is a hash of every source file of this package, the
 versions of Python, NumPy, Numba and llvmlite, and the processor: whatever can change the code
-changes the folder.
+changes the folder. The files are read when this module is imported, with the code they define; an
+edit made while a process runs does not pass its old machine code off as the new.
+
+Numba names machine code after the function and its number in the process. The functions of one
+factory share their name, so code that two processes kept (``exp`` the first of one, ``relu`` the
+first of the other) could share both, and a third process would take the one for the other. The
+numbers of a process therefore begin at a random place.
 
 Root of the cache: ``TINYGRAD_CNN_CACHE``, else the platform's cache folder, else a private folder
 under the temporary folder; if none can be written, kernels are compiled in every process, with one
@@ -13,9 +19,11 @@ warning.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import pickle
 import platform
+import secrets
 import shutil
 import stat
 import sys
@@ -32,9 +40,11 @@ import numba
 import numpy as np
 from llvmlite import binding as llvm
 from numba.core import config
+from numba.core.bytecode import FunctionIdentity
 from numba.core.caching import CompileResultCacheImpl, _Cache
 from numba.core.compiler import CompileResult
 
+FunctionIdentity._unique_ids = itertools.count(secrets.randbits(48))
 KEPT_FOLDERS = 4  # machine code of this many package versions stays on disk
 Listener = Callable[[str, "float | None"], None]
 _listeners: list[Listener] = []
@@ -53,11 +63,20 @@ def _tell(name: str, seconds: float | None) -> None:
         listener(name, seconds)
 
 
-def source_key() -> str:
-    """Hash of all that decides the machine code of the kernels."""
+def _hash_sources() -> Any:
+    """Hash of the files of this package."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest
+
+
+_SOURCES = _hash_sources()
+
+
+def source_key() -> str:
+    """Hash of all that decides the machine code of the kernels."""
+    digest = _SOURCES.copy()
     settings = [
         config.OPT, config.BOUNDSCHECK, config.DEBUGINFO_DEFAULT,
         config.CPU_NAME, config.CPU_FEATURES,
