@@ -76,8 +76,8 @@ def _start(
     site: Path, environment: dict[str, str], script: str = PROBE, *arguments: str
 ) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", script, *arguments], cwd=site, env=environment, text=True, encoding="utf-8",
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        [sys.executable, "-c", script, *arguments], cwd=site, env=environment, text=True,
+        encoding="utf-8", stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 
 
