@@ -19,7 +19,7 @@ from tinygrad_cnn.train.adversarial import (
     gradient_penalty,
 )
 from tinygrad_cnn.train.frechet import frechet_distance
-from tinygrad_cnn.train.judge import digit_shares, discriminator_accuracy, entropy
+from tinygrad_cnn.train.judge import digit_shares, discriminator_accuracy, entropy, evaluate
 
 RNG = np.random.default_rng(7)
 
@@ -292,3 +292,10 @@ def test_shares_entropy_and_accuracy() -> None:
     assert entropy(np.full(10, 0.1)) == pytest.approx(math.log2(10))
     assert entropy(np.eye(10)[0]) == 0
     assert discriminator_accuracy([1.0, -1.0], [-1.0, -2.0]) == 0.75
+
+
+def test_judging_leaves_the_networks_mode_alone() -> None:
+    x = tg.randn(7, 3)
+    network = nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5))
+    assert np.array_equal(evaluate(network, x).numpy(), network[0](x).detach().numpy())
+    assert network.training and network[1].training

@@ -1,13 +1,15 @@
-"""Gradient clipping, and all parameters as one vector."""
+"""Gradient clipping, all parameters as one vector, and a model in evaluation mode for a while."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from ..autograd import no_grad
 from ..ops import cat
 from ..tensor import Tensor
+from .module import Module
 
 
 def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
@@ -68,3 +70,15 @@ def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
         for p, size in zip(params, sizes, strict=True):
             p.copy_(vec[start : start + size].reshape(p.shape))
             start += size
+
+
+@contextmanager
+def evaluation_mode(model: Module) -> Iterator[None]:
+    """Evaluation mode inside; afterwards every module is in the mode it was in."""
+    before = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in before:
+            module.training = training

@@ -12,15 +12,14 @@ from typing import Any
 import numpy as np
 
 from .. import models, nn, random
-from ..autograd import inference_mode
 from ..data import DataLoader
 from ..nn import functional as F
-from ..ops import cat
 from ..optim import SGD
 from ..optim.lr_scheduler import CosineAnnealingLR
 from ..tensor import Tensor
 from .config import TrainConfig, one_of, setting
 from .frechet import Array, frechet_distance
+from .trainer import outputs
 
 BATCH = 500  # images that are judged at once
 DATASETS = ("mnist-mini", "mnist", "fashion-mnist")  # ten classes of grey images, 28 × 28
@@ -102,9 +101,7 @@ def read(network: nn.Sequential, images: Tensor) -> tuple[Array, Array]:
 
 def evaluate(model: nn.Module, inputs: Tensor) -> Tensor:
     """``model(inputs)`` in evaluation mode, without a graph, a few hundred samples at a time."""
-    model.eval()
-    with inference_mode():
-        return cat([model(part) for part in inputs.split(BATCH)])
+    return outputs(model, inputs.split(BATCH))
 
 
 def first_images(loader: DataLoader, count: int) -> Tensor:

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..autograd import inference_mode
 from ..nn import Module
+from ..nn.utils import evaluation_mode
 from ..ops import cat
 from ..optim import Optimizer
 from ..tensor import Tensor
@@ -143,14 +144,8 @@ def outputs(model: Module, loader: Iterable[Any], steps: int | None = None) -> T
 @contextmanager
 def evaluating(model: Module) -> Iterator[None]:
     """Evaluation mode without gradients; afterwards every module is in the mode it was in."""
-    before = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with inference_mode():
-            yield
-    finally:
-        for module, training in before.items():
-            module.training = training
+    with evaluation_mode(model), inference_mode():
+        yield
 
 
 def _exactly(loader: Iterable[Any], steps: int | None) -> Iterator[Any]:

@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 from ..autograd import enable_grad, grad
 from ..nn import Module
+from ..nn.utils import evaluation_mode
 from ..random import Generator, rand
 from ..tensor import Tensor
 from .canvas import Array, host
-from .watch import evaluating, recording
+from .watch import recording
 
 _SMALLEST = 1e-6  # a step below this share of the first one cannot be seen any more
 
@@ -48,7 +49,7 @@ def filter_pattern(
     noise = rand(1, *shape, generator=Generator(seed), dtype=like.dtype, backend=like.backend)
     x = (low + (high - low) * (start + 0.1 * (noise - 0.5))).clamp(low, high)
     eta = first = step * (high - low)
-    with evaluating(model):
+    with evaluation_mode(model):
         value, slope = _activation(model, layer, channel, x)
         reached = [value]
         while len(reached) <= steps and eta > _SMALLEST * first:

@@ -10,8 +10,9 @@ import numpy as np
 
 from ..autograd import no_grad
 from ..nn import Module, ReLU
+from ..nn.utils import evaluation_mode
 from .canvas import Array, figure, host, save
-from .watch import batch_for, evaluating, recording
+from .watch import batch_for, recording
 
 
 class Boundary(NamedTuple):
@@ -57,7 +58,7 @@ def decision_boundaries(
 
 def _divide(model: Module, points: Array) -> tuple[Array, int]:
     """The class of every point, and the number of different on-off patterns of the ReLU units."""
-    with evaluating(model), no_grad(), recording(model) as calls:
+    with evaluation_mode(model), no_grad(), recording(model) as calls:
         classes = host(model(batch_for(model, points)).argmax(1))
     units = [host(call.output) > 0 for call in calls if isinstance(call.layer, ReLU)]
     if not units:

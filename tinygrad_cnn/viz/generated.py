@@ -9,9 +9,10 @@ import numpy as np
 
 from ..autograd import no_grad
 from ..nn import Module
+from ..nn.utils import evaluation_mode
 from ..random import Generator, randn
 from .canvas import Array, host, pixels_of, save_pixels, tiles
-from .watch import batch_for, evaluating
+from .watch import batch_for
 
 
 def sample_sheet(
@@ -63,6 +64,6 @@ def interpolation_sheet(
     """
     ends = host(randn(2, rows, latent, generator=Generator(seed)))
     points = interpolate(ends[0], ends[1], steps, spherical).reshape(rows * steps, latent)
-    with evaluating(generator), no_grad():
+    with evaluation_mode(generator), no_grad():
         images = generator(batch_for(generator, points))
     return sample_sheet(images, path, steps, limits)

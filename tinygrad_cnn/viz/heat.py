@@ -14,10 +14,11 @@ from ..autograd import enable_grad, grad
 from ..construct import tensor
 from ..nn import Module
 from ..nn import functional as F
+from ..nn.utils import evaluation_mode
 from ..ops import gather
 from ..tensor import Tensor
 from .canvas import Array, figure, host, save
-from .watch import Call, batch_for, evaluating, recording
+from .watch import Call, batch_for, recording
 
 _POOLING = f"{__package__.rpartition('.')[0]}.nn.pooling"
 
@@ -29,7 +30,7 @@ def saliency(model: Module, x: Any, class_index: int | Sequence[int] | None = No
     Returns (N, H, W). The model computes in evaluation mode; no ``.grad`` is written.
     """
     images = batch_for(model, x).requires_grad_()
-    with evaluating(model), enable_grad():
+    with evaluation_mode(model), enable_grad():
         (slope,) = grad(_score(model(images), class_index), images)
     return host(slope.abs().amax(1))
 
@@ -52,7 +53,7 @@ def grad_cam(
     Raises ValueError for a layer that gives no maps or on which the score does not depend.
     """
     images = batch_for(model, x).requires_grad_()
-    with evaluating(model), enable_grad(), recording(model) as calls:
+    with evaluation_mode(model), enable_grad(), recording(model) as calls:
         score = _score(model(images), class_index)
         maps = _maps(calls, model, layer)
         (slope,) = grad(score, maps, allow_unused=True)

@@ -9,8 +9,9 @@ import numpy as np
 
 from ..autograd import no_grad
 from ..nn import Module, activation, conv, normalization, pooling
+from ..nn.utils import evaluation_mode
 from .canvas import Array, figure, host, save, tiles
-from .watch import Call, batch_for, evaluating, recording
+from .watch import Call, batch_for, recording
 
 _MAKES_MAPS = (conv.__name__, pooling.__name__)
 _FOLLOWS = (activation.__name__, normalization.__name__)
@@ -39,7 +40,7 @@ def activations(model: Module, x: Any, out: str | Path, batch_index: int = 0) ->
     next convolution or pooling receives. Each map is scaled to its own maximum; a dead one is
     framed in red. The model computes in evaluation mode. Raises ValueError if no layer gives maps.
     """
-    with evaluating(model), no_grad(), recording(model) as calls:
+    with evaluation_mode(model), no_grad(), recording(model) as calls:
         model(batch_for(model, x))
     folder, found = Path(out), []
     for number, (name, kind, maps) in enumerate(_layers(calls), 1):

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 from ..construct import tensor
 from ..nn import Module
-from ..ops import cat
 from ..tensor import Tensor
 from .canvas import host
 
@@ -45,26 +44,9 @@ def recording(model: Module) -> Iterator[list[Call]]:
             handle.remove()
 
 
-@contextmanager
-def evaluating(model: Module) -> Iterator[None]:
-    """Evaluation mode inside; each layer has its own mode back afterwards."""
-    before = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in before:
-            module.training = mode
-
-
 def batch_for(model: Module, x: Any) -> Tensor:
     """``x`` (N, …) with the dtype and backend of the model's parameters, a copy of its own."""
     parameter = next(model.parameters(), None)
     if parameter is None:
         return tensor(host(x))
     return tensor(host(x), dtype=parameter.dtype, backend=parameter.backend)
-
-
-def scores(model: Module, x: Tensor, batch_size: int = 500) -> Tensor:
-    """The outputs of ``model`` for all of ``x``, computed in parts."""
-    return cat([model(x[i : i + batch_size]) for i in range(0, len(x), batch_size)])
