@@ -1,11 +1,22 @@
-"""Which backends the suite runs on, and how hard Hypothesis searches."""
+"""Which backends the suite runs on, and how hard Hypothesis searches.
+
+A file asks for one backend with ``pytestmark = pytest.mark.usefixtures("numpy_backend")``.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
 
-from tinygrad_cnn.backend import Backend, available_backends, load_backend
+from tinygrad_cnn.backend import (
+    Backend,
+    available_backends,
+    get_backend,
+    load_backend,
+    set_backend,
+)
 
 DEFAULT_BACKENDS = ("numpy", "numba")
 
@@ -54,3 +65,17 @@ def backend(request: pytest.FixtureRequest) -> str:
 def kernels(backend: str) -> Backend:
     """The loaded backend object."""
     return load_backend(backend)
+
+
+@pytest.fixture
+def same_backend_afterwards() -> Iterator[None]:
+    """What a test sets as the current backend is that of this test only."""
+    before = get_backend().name
+    yield
+    set_backend(before)
+
+
+@pytest.fixture
+def numpy_backend(same_backend_afterwards: None) -> None:
+    """The test computes with NumPy, which compiles nothing."""
+    set_backend("numpy")

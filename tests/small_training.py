@@ -1,21 +1,20 @@
-"""A training small enough for tests: 26 points of two classes, a network of two layers."""
+"""A training small enough for tests: 26 points of two classes, a network of two layers; and a data
+folder of few digits."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import tinygrad_cnn as tg
 from tinygrad_cnn import nn, optim
-from tinygrad_cnn.data import DataLoader, TensorDataset
+from tinygrad_cnn.data import DataLoader, TensorDataset, load_dataset, write_idx
 from tinygrad_cnn.nn import functional as F
-from tinygrad_cnn.train import (
-    Callback,
-    Trainer,
-)
+from tinygrad_cnn.train import Callback, Trainer
 from tinygrad_cnn.train.loop import Loop
 
 DRAW = np.random.default_rng(0)
@@ -79,3 +78,16 @@ def endless(taken: list[int]) -> Iterator[tuple[tg.Tensor, tg.Tensor]]:
     for i in count():
         taken.append(i)
         yield tg.tensor(X[i % 20 : i % 20 + 4]), tg.tensor(Y[i % 20 : i % 20 + 4])
+
+
+def write_digits(folder: Path, training: int, test: int) -> Path:
+    """Make ``folder`` a data folder whose MNIST has so many images, the first bundled ones."""
+    (folder / "mnist").mkdir()
+    for stem, some, images in (
+        ("train", load_dataset("mnist-mini", True), training),
+        ("t10k", load_dataset("mnist-mini", False), test),
+    ):
+        labels = some.labels[:images].astype(np.uint8)
+        write_idx(folder / "mnist" / f"{stem}-images-idx3-ubyte", some.images[:images])
+        write_idx(folder / "mnist" / f"{stem}-labels-idx1-ubyte", labels)
+    return folder

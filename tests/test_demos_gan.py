@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import runpy
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from small_training import write_digits
 
 import tinygrad_cnn as tg
 from tinygrad_cnn import optim
-from tinygrad_cnn.backend import get_backend, set_backend
-from tinygrad_cnn.data import load_dataset, write_idx
 from tinygrad_cnn.train import RequestError
 
+pytestmark = pytest.mark.usefixtures("same_backend_afterwards")
 DEMOS = Path(__file__).resolve().parents[1] / "demos"
 
 
@@ -27,22 +26,7 @@ def program(name: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with 60 training and 30 test digits."""
-    folder = tmp_path_factory.mktemp("data")
-    (folder / "mnist").mkdir()
-    for stem, training, count in (("train", True, 60), ("t10k", False, 30)):
-        some = load_dataset("mnist-mini", training)
-        write_idx(folder / "mnist" / f"{stem}-images-idx3-ubyte", some.images[:count])
-        write_idx(
-            folder / "mnist" / f"{stem}-labels-idx1-ubyte", some.labels[:count].astype(np.uint8)
-        )
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def same_backend_afterwards() -> Iterator[None]:
-    before = get_backend().name
-    yield
-    set_backend(before)
+    return write_digits(tmp_path_factory.mktemp("data"), training=60, test=30)
 
 
 def small(digits: Path, out: Path, **changes: Any) -> dict[str, Any]:

@@ -8,7 +8,6 @@ import json
 import sys
 import tomllib
 import zipfile
-from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from types import ModuleType
@@ -17,12 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-import tinygrad_cnn as tg
 from tinygrad_cnn import nn
 from tinygrad_cnn.data import MNISTMini, write_idx
 from tinygrad_cnn.models.resnet_cifar import CifarResNet
 from tinygrad_cnn.train import load_config
 
+pytestmark = pytest.mark.usefixtures("numpy_backend")
 DEMOS = Path(__file__).resolve().parents[1] / "demos"
 RECIPES = {
     "mnist_cnn": ["mnist_cnn"],
@@ -39,14 +38,6 @@ def load(name: str) -> ModuleType:
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-@pytest.fixture(autouse=True)
-def same_backend_afterwards() -> Iterator[None]:
-    before = tg.get_backend().name
-    tg.set_backend("numpy")
-    yield
-    tg.set_backend(before)
 
 
 @pytest.fixture(scope="module")

@@ -9,14 +9,13 @@ import pkgutil
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import tinygrad_cnn
-from tinygrad_cnn.backend import get_backend, set_backend
 
+pytestmark = pytest.mark.usefixtures("same_backend_afterwards")
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 IMPORTS_MORE = ("tinygrad_cnn.backends.cupy",)  # needs an optional package to be imported at all
@@ -31,13 +30,6 @@ def blocks(page: Path, language: str) -> list[str]:
 def section(title: str) -> str:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     return text.split(f"\n## {title}\n")[1].split("\n## ")[0]
-
-
-@pytest.fixture(autouse=True)
-def same_backend_afterwards() -> Iterator[None]:
-    before = get_backend().name
-    yield
-    set_backend(before)
 
 
 def test_readme_example_prints_what_the_readme_says(backend: str) -> None:

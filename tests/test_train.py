@@ -9,19 +9,17 @@ import runpy
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from small_training import write_digits
 
 import tinygrad_cnn as tg
 from tinygrad_cnn import cli
-from tinygrad_cnn.backend import get_backend, set_backend
+from tinygrad_cnn.backend import get_backend
 from tinygrad_cnn.data import load_dataset
-from tinygrad_cnn.data.idx import write_idx
 from tinygrad_cnn.train import (
     ClassifierConfig,
     Progress,
@@ -34,6 +32,7 @@ from tinygrad_cnn.train import (
 )
 from tinygrad_cnn.train.loop import Loop
 
+pytestmark = pytest.mark.usefixtures("same_backend_afterwards")
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "demos" / "train_lenet.py"
 STEPS = 7  # in an epoch: 200 images in batches of 32
@@ -43,22 +42,7 @@ EPOCHS = 3
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with 200 training and 50 test digits."""
-    folder = tmp_path_factory.mktemp("data")
-    (folder / "mnist").mkdir()
-    for stem, training, count in (("train", True, 200), ("t10k", False, 50)):
-        some = load_dataset("mnist-mini", training)
-        write_idx(folder / "mnist" / f"{stem}-images-idx3-ubyte", some.images[:count])
-        write_idx(
-            folder / "mnist" / f"{stem}-labels-idx1-ubyte", some.labels[:count].astype(np.uint8)
-        )
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def same_backend_afterwards() -> Iterator[None]:
-    before = get_backend().name
-    yield
-    set_backend(before)
+    return write_digits(tmp_path_factory.mktemp("data"), training=200, test=50)
 
 
 def settings(digits: Path, out: Path, **changes: Any) -> ClassifierConfig:

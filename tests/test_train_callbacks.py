@@ -16,7 +16,6 @@ from small_training import Record, X, Y, loader, small, trainer, weights
 
 import tinygrad_cnn as tg
 from tinygrad_cnn import nn, optim
-from tinygrad_cnn.backend import get_backend, set_backend
 from tinygrad_cnn.nn import functional as F
 from tinygrad_cnn.optim import lr_scheduler
 from tinygrad_cnn.train import (
@@ -39,13 +38,7 @@ from tinygrad_cnn.train import (
 from tinygrad_cnn.train.callbacks.estimate import duration
 from tinygrad_cnn.train.loop import Loop
 
-
-@pytest.fixture(autouse=True)
-def numpy_backend() -> Iterator[None]:
-    before = get_backend().name
-    set_backend("numpy")
-    yield
-    set_backend(before)
+pytestmark = pytest.mark.usefixtures("numpy_backend")
 
 
 class Scripted(Trainer):

@@ -5,14 +5,12 @@ from __future__ import annotations
 import io
 import re
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tinygrad_cnn import cli
-from tinygrad_cnn.backend import get_backend, set_backend
 from tinygrad_cnn.data import CIFAR10JPEG, ImageAugmentation, load_dataset
 from tinygrad_cnn.train import (
     ClassifierConfig,
@@ -22,13 +20,7 @@ from tinygrad_cnn.train import (
 )
 from tinygrad_cnn.train.classify import STATISTICS, build_model
 
-
-@pytest.fixture(autouse=True)
-def numpy_backend() -> Iterator[None]:
-    before = get_backend().name
-    set_backend("numpy")
-    yield
-    set_backend(before)
+pytestmark = pytest.mark.usefixtures("numpy_backend")
 
 
 @pytest.fixture

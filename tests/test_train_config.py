@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,10 @@ import pytest
 
 import tinygrad_cnn as tg
 from tinygrad_cnn import nn, optim
-from tinygrad_cnn.backend import get_backend, set_backend
 from tinygrad_cnn.data import DataLoader, TensorDataset
 from tinygrad_cnn.train import RequestError, Run, TrainConfig, load_config, options, script, setting
+
+pytestmark = pytest.mark.usefixtures("numpy_backend")
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,6 @@ class GanConfig(TrainConfig):
     shifts: tuple[int, ...] = setting((1, 2), "pixels")
     augment: dict[str, Any] = setting({}, "100 % of the images")
     averaged: bool = setting(True, "average the weights")
-
-
-@pytest.fixture(autouse=True)
-def numpy_backend() -> Iterator[None]:
-    before = get_backend().name
-    set_backend("numpy")
-    yield
-    set_backend(before)
 
 
 # -- settings ----------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from small_training import Record, X, Y, endless, loader, small, trainer, weight
 
 import tinygrad_cnn as tg
 from tinygrad_cnn import nn, optim
-from tinygrad_cnn.backend import get_backend, set_backend
 from tinygrad_cnn.nn import functional as F
 from tinygrad_cnn.optim import lr_scheduler
 from tinygrad_cnn.train import (
@@ -24,15 +22,8 @@ from tinygrad_cnn.train import (
     unfreeze,
 )
 
+pytestmark = pytest.mark.usefixtures("numpy_backend")
 ROOT = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture(autouse=True)
-def numpy_backend() -> Iterator[None]:
-    before = get_backend().name
-    set_backend("numpy")
-    yield
-    set_backend(before)
 
 
 # -- fit, evaluate, predict --------------------------------------------------------------------

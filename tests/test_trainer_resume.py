@@ -7,7 +7,6 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from safetensors.numpy import load_file
 from small_training import endless, loader, small, trainer, weights
 
 from tinygrad_cnn import nn
-from tinygrad_cnn.backend import get_backend, set_backend
 from tinygrad_cnn.train import (
     Callback,
     Checkpoint,
@@ -26,15 +24,7 @@ from tinygrad_cnn.train import (
 )
 from tinygrad_cnn.train.loop import Loop
 
-
-@pytest.fixture(autouse=True)
-def numpy_backend() -> Iterator[None]:
-    before = get_backend().name
-    set_backend("numpy")
-    yield
-    set_backend(before)
-
-
+pytestmark = pytest.mark.usefixtures("numpy_backend")
 SCRIPT = """
 import os, signal, sys
 import numpy as np

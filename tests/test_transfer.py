@@ -6,7 +6,6 @@ import importlib.util
 import json
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
@@ -30,15 +29,8 @@ from tinygrad_cnn.train import (
 )
 from tinygrad_cnn.viz import compare_trainings
 
+pytestmark = pytest.mark.usefixtures("numpy_backend")
 DEMOS = Path(__file__).resolve().parents[1] / "demos"
-
-
-@pytest.fixture(autouse=True)
-def numpy_meanwhile() -> Iterator[None]:
-    before = tg.get_backend().name
-    tg.set_backend("numpy")
-    yield
-    tg.set_backend(before)
 
 
 @pytest.fixture
