@@ -430,6 +430,8 @@ def test_parameter_list_and_dict() -> None:
     assert [k for k, _ in net.scales.items()] == ["a", "d"]
     assert net.load_state_dict({"scales.a": tg.zeros(2), "scales.d": tg.ones(1)})
     assert net.scales["a"].tolist() == [0, 0]
+    net.scales.clear()
+    assert len(net.scales) == 0 and not list(net.parameters())
 
 
 # -- layers against PyTorch ------------------------------------------------------------------------

@@ -7,10 +7,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from operator import index
-from typing import Any, Self, overload
+from typing import Any, Generic, Self, TypeVar, overload
 
 from ..tensor import Tensor
 from .module import Module, Parameter, _indent
+
+Value = TypeVar("Value")
 
 
 class _Numbered(Module):
@@ -147,23 +149,17 @@ class ModuleList(_Numbered):
         )
 
 
-class ModuleDict(Module):
-    """A dict of modules whose parameters are found. It has no forward: use its items in yours."""
+class _Named(Module, Generic[Value]):
+    """Modules or parameters by name: what ModuleDict and ParameterDict share."""
 
-    def __init__(
-        self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] | None = None
-    ) -> None:
-        super().__init__()
-        self.update(modules or {})
+    def _dict(self) -> dict[str, Value]:
+        raise NotImplementedError
 
-    def _dict(self) -> dict[str, Module]:
-        return {name: child for name, child in self.__dict__.items() if isinstance(child, Module)}
-
-    def __getitem__(self, key: str) -> Module:
+    def __getitem__(self, key: str) -> Value:
         return self._dict()[key]
 
-    def __setitem__(self, key: str, module: Module) -> None:
-        self.register_module(key, _check(module, f"ModuleDict[{key!r}]"))
+    def __setitem__(self, key: str, value: Any) -> None:
+        raise NotImplementedError
 
     def __delitem__(self, key: str) -> None:
         self.pop(key)
@@ -181,29 +177,45 @@ class ModuleDict(Module):
         """The names."""
         return self._dict().keys()
 
-    def values(self) -> Iterable[Module]:
-        """The modules."""
+    def values(self) -> Iterable[Value]:
+        """What the names stand for."""
         return self._dict().values()
 
-    def items(self) -> Iterable[tuple[str, Module]]:
-        """(name, module) pairs."""
+    def items(self) -> Iterable[tuple[str, Value]]:
+        """(name, value) pairs."""
         return self._dict().items()
 
-    def pop(self, key: str) -> Module:
-        """Remove and return the module called ``key``."""
+    def pop(self, key: str) -> Value:
+        """Remove and return what is called ``key``."""
         found = self[key]
         delattr(self, key)
         return found
 
     def clear(self) -> None:
-        """Remove all modules."""
+        """Remove everything."""
         for key in self._dict():
             delattr(self, key)
 
-    def update(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]]) -> None:
-        """Add or replace modules."""
-        for key, module in modules.items() if isinstance(modules, Mapping) else modules:
-            self[key] = module
+    def update(self, pairs: Mapping[str, Any] | Iterable[tuple[str, Any]], /) -> None:
+        """Add or replace, from a mapping or from (name, value) pairs."""
+        for key, value in pairs.items() if isinstance(pairs, Mapping) else pairs:
+            self[key] = value
+
+
+class ModuleDict(_Named[Module]):
+    """A dict of modules whose parameters are found. It has no forward: use its items in yours."""
+
+    def __init__(
+        self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] | None = None
+    ) -> None:
+        super().__init__()
+        self.update(modules or {})
+
+    def _dict(self) -> dict[str, Module]:
+        return {name: child for name, child in self.__dict__.items() if isinstance(child, Module)}
+
+    def __setitem__(self, key: str, module: Module) -> None:
+        self.register_module(key, _check(module, f"ModuleDict[{key!r}]"))
 
 
 class _Parameters(Module):
@@ -264,7 +276,7 @@ class ParameterList(_Parameters):
         return self.extend(values)
 
 
-class ParameterDict(_Parameters):
+class ParameterDict(_Parameters, _Named[Parameter]):
     """A dict of parameters, found by ``parameters()``; other tensors become parameters."""
 
     def __init__(
@@ -273,44 +285,8 @@ class ParameterDict(_Parameters):
         super().__init__()
         self.update(parameters or {})
 
-    def __getitem__(self, key: str) -> Parameter:
-        return self._dict()[key]
-
     def __setitem__(self, key: str, value: Tensor) -> None:
         self._put(key, value)
-
-    def __delitem__(self, key: str) -> None:
-        self.pop(key)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._dict())
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._dict()
-
-    def keys(self) -> Iterable[str]:
-        """The names."""
-        return self._dict().keys()
-
-    def values(self) -> Iterable[Parameter]:
-        """The parameters."""
-        return self._dict().values()
-
-    def items(self) -> Iterable[tuple[str, Parameter]]:
-        """(name, parameter) pairs."""
-        return self._dict().items()
-
-    def pop(self, key: str) -> Parameter:
-        """Remove and return the parameter called ``key``."""
-        found = self[key]
-        delattr(self, key)
-        return found
-
-    def update(self, parameters: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]]) -> None:
-        """Add or replace parameters."""
-        pairs = parameters.items() if isinstance(parameters, Mapping) else parameters
-        for key, value in pairs:
-            self[key] = value
 
 
 def _check(module: Any, where: str) -> Module:
