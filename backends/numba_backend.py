@@ -142,6 +142,8 @@ class NumbaBackend(NumpyBackend):
             total = reduce.sum_axes(a, axes, keepdims)
             if total is not None:
                 return total
+        if a.dtype == np.float32:
+            return np.add.reduce(a, axes, keepdims=keepdims)  # type: ignore[call-overload]
         return super().sum(a, axes, keepdims)
 
     # -- pooling -----------------------------------------------------------------------------------

@@ -8,18 +8,19 @@ computing it.
 
 from __future__ import annotations
 
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_cnn.geometry import Window
+from tinygrad_cnn.geometry import Shape, Window
 
-from .conv_direct import convolve_chunk, pack
-from .conv_plan import Source, correlation_plan
+from .conv_direct import convolve_chunk
+from .conv_plan import Plan, Source, correlation_plan
 from .lanes import store_bytes, vput
-from .layout import channels_last
+from .layout import pack_panels
 from .memory import empty
-from .microkernel import call
+from .microkernel import call, panels
 from .runtime import address, device, kernel, max_workers
 from .simd import (
     BYTES,
@@ -31,6 +32,7 @@ from .simd import (
     vmax,
 )
 
+f4 = np.dtype(np.float32)
 POOL = Window((2, 2), (2, 2), ((0, 0), (0, 0)), (1, 1))
 
 
@@ -79,26 +81,65 @@ def pooled(
                 _pool_pixel(source, row, pixel, channels, out + 4 * place, winners + place)
 
 
-def conv_relu_pool(x: Any, w: Any, bias: Any, window: Window, groups: int) -> tuple[Any, Any]:
-    """(max(pool(conv(x, w) + bias), 0), winners) for 2 × 2 pooling of stride 2, channels last."""
-    n, o = x.shape[0], w.shape[0]
-    height, width = window.output(x.shape[2:])
-    pixel = 4 * o
+class _Call(NamedTuple):
+    """What the calls of one geometry have in common, in the order of the kernels' arguments."""
+
+    shape: Shape  # of the pooled output
+    strides: Shape
+    packed_size: int
+    panels: int
+    packing: tuple[int, ...]
+    chunks: int
+    body: tuple[int, ...]
+    sizes: tuple[int, ...]
+    scratch_bytes: int
+    tail: tuple[int, ...]
+    plan: Plan  # owns the lists behind the addresses
+
+
+@lru_cache(maxsize=512)
+def _prepare(
+    x_shape: Shape, x_strides: Shape, w_shape: Shape, w_strides: Shape, window: Window, groups: int
+) -> _Call:
+    n, o = x_shape[0], w_shape[0]
+    height, width = window.output(x_shape[2:])
+    pixel, columns, (p, q) = 4 * o, o // groups, (height // 2, width // 2)
     inner = Source((n, o, height, width), (height * width * pixel, 4, width * pixel, pixel))
     plan = correlation_plan(
-        Source(x.shape, x.strides), inner, w.strides, window, groups, False, rows_together=2
+        Source(x_shape, x_strides), inner, w_strides, window, groups, False, rows_together=2
     )
-    y = channels_last((n, o, height // 2, width // 2))
-    winners = np.empty((n, height // 2, width // 2, o), np.uint8)
-    columns = o // groups
-    bias = None if bias is None else np.ascontiguousarray(bias)
-    packed = pack(plan, w, columns, w.strides[0], columns * w.strides[0], groups)
+    (k_list,), cut = plan.k_lists, panels(columns)  # a forward convolution is one job
     images, band = int(plan.table[1]), int(plan.table[3])
     rows = images * height if images > 1 else band
     scratch_bytes = -(-(plan.scratch_bytes + rows * width * pixel + BYTES) // 64) * 64
-    scratch = empty((scratch_bytes * max_workers() // 4,), np.float32)
-    pooled(plan.chunks, convolve_chunk.load(), address(plan.table), address(plan.jobs),
-           address(x), address(y), address(winners), address(packed),
-           0 if bias is None else address(bias), height, width, o, address(scratch),
-           scratch_bytes, plan.scratch_bytes, *plan.micro)  # fmt: skip
+    return _Call(
+        shape=(n, o, p, q),
+        strides=(p * q * pixel, 4, q * pixel, pixel),
+        packed_size=k_list.size * groups * cut.columns,
+        panels=groups * cut.number,
+        packing=(address(k_list), k_list.size, w_strides[0], columns, cut.columns, cut.nr,
+                 columns * w_strides[0]),
+        chunks=plan.chunks,
+        body=(convolve_chunk.load(), address(plan.table), address(plan.jobs)),
+        sizes=(height, width, o),
+        scratch_bytes=scratch_bytes,
+        tail=(scratch_bytes, plan.scratch_bytes, *plan.micro),
+        plan=plan,
+    )  # fmt: skip
+
+
+def conv_relu_pool(x: Any, w: Any, bias: Any, window: Window, groups: int) -> tuple[Any, Any]:
+    """(max(pool(conv(x, w) + bias), 0), winners) for 2 × 2 pooling of stride 2, channels last."""
+    made = _prepare(x.shape, x.strides, w.shape, w.strides, window, groups)
+    y = empty(made.shape, f4, made.strides)
+    n, o, p, q = made.shape
+    winners = np.empty((n, p, q, o), np.uint8)
+    packed = empty((made.packed_size,), f4)
+    bias = None if bias is None else np.ascontiguousarray(bias)
+    scratch = empty((made.scratch_bytes * max_workers() // 4,), f4)
+    panels_at = address(packed)
+    pack_panels(made.panels, panels_at, address(w), *made.packing)
+    pooled(made.chunks, *made.body, address(x), address(y), address(winners), panels_at,
+           0 if bias is None else address(bias), *made.sizes, address(scratch),
+           *made.tail)  # fmt: skip
     return y, winners.transpose(0, 3, 1, 2)

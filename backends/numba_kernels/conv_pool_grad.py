@@ -11,24 +11,27 @@ three are computed from there: 1.4 times as fast for LeNet's first layer, 1.2 ti
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_cnn.geometry import Window
+from tinygrad_cnn.geometry import Shape, Window
 
 from . import conv_scatter
 from .conv_direct import weight_sum
-from .conv_plan import Source, weight_plan
-from .lanes import load_bytes, select_same, vget
+from .conv_plan import Source, WeightPlan, weight_plan
+from .lanes import load_bytes, select_same, vget, vput
 from .layout import channels_last, to_channels_last, zero_floats
 from .memory import empty
 from .microkernel import call, panels
+from .order import dense_strides
 from .runtime import address, device, kernel, max_workers
 from .simd import BYTES, WIDTH, load, load_i64, select_gt, splat, store, unpack
 
-f4 = np.float32
+f4 = np.dtype(np.float32)
 LARGEST = 256 * 1024  # bytes of the spread gradient of an image: half of a second-level cache
 
 
@@ -36,30 +39,34 @@ LARGEST = 256 * 1024  # bytes of the spread gradient of an image: half of a seco
 def _spread(panel, pitch, height, width, gy, y, winners, p, q, channels, sums):
     """One image: the gradient of the large map, and the bias gradient added to ``sums``.
 
-    Whole vectors are written from low addresses to high ones, so that what a vector spills over
-    the end of its pixel is overwritten by the next pixel.
+    Both rows that a pooled row comes from are written at once. What a whole vector spills over the
+    end of its pixel is overwritten by the next pixel; the last one of the upper row must not spill,
+    as the lower row has begun.
     """
-    zero = splat(f4(0))
-    for row in range(height):
-        line = panel + row * width * pitch
-        if row >= 2 * p:
-            zero_floats(line, width * pitch // 4)
-            continue
-        left, right = splat(f4(row % 2 * 2)), splat(f4(row % 2 * 2 + 1))
+    zero, one = splat(np.float32(0)), splat(np.float32(1))
+    two, three = splat(np.float32(2)), splat(np.float32(3))
+    step = width * pitch
+    for row in range(p):
+        line = panel + 2 * row * step
         for column in range(q):
-            at = ((row // 2) * q + column) * channels
+            at = (row * q + column) * channels
             to = line + 2 * column * pitch
             for c in range(0, channels, WIDTH):
                 lanes = min(WIDTH, channels - c)
                 g = vget(gy + 4 * (at + c), lanes)
                 g = select_gt(vget(y + 4 * (at + c), lanes), zero, g, zero)
                 winner = load_bytes(winners + at + c, lanes)
-                store(to + 4 * c, select_same(winner, left, g, zero))
-                store(to + pitch + 4 * c, select_same(winner, right, g, zero))
-                if row % 2 == 0:
-                    store(sums + 4 * c, load(sums + 4 * c) + g)
+                store(to + 4 * c, select_same(winner, zero, g, zero))
+                right = select_same(winner, one, g, zero)
+                vput(to + pitch + 4 * c, right, min(WIDTH, pitch // 4 - c))
+                store(to + step + 4 * c, select_same(winner, two, g, zero))
+                store(to + step + pitch + 4 * c, select_same(winner, three, g, zero))
+                store(sums + 4 * c, load(sums + 4 * c) + g)
         if width > 2 * q:
             zero_floats(line + 2 * q * pitch, pitch // 4)
+            zero_floats(line + step + 2 * q * pitch, pitch // 4)
+    if height > 2 * p:
+        zero_floats(panel + 2 * p * step, step // 4)
 
 
 @kernel
@@ -101,56 +108,100 @@ def pooled_grads(
                      packed, 0, base + images_bytes, 0, scatter_wide, scatter_narrow)  # fmt: skip
 
 
+class _Call(NamedTuple):
+    """What the calls of one geometry have in common, in the order of the kernel's arguments."""
+
+    plan: WeightPlan
+    pixels: tuple[int, ...]  # of the pooled map
+    sum_columns: int
+    partial_size: int
+    spread: Any  # the plan of the input gradient
+    input_strides: Shape
+    scatter: tuple[int, ...]
+    scratch_bytes: int
+    tail: tuple[int, ...]
+
+
+@lru_cache(maxsize=512)
+def _prepare(
+    x_shape: Shape,
+    x_strides: Shape,
+    w_shape: Shape,
+    w_strides: Shape,
+    window: Window,
+    input_too: bool,
+) -> _Call:
+    (n, c, h, w), o = x_shape, w_shape[0]
+    height, width = window.output((h, w))
+    cut = panels(o)
+    pixel = 4 * cut.columns
+    strides = (height * width * pixel, 4, width * pixel, pixel)
+    gw_strides = dense_strides(w_shape, (0, 1, 2, 3), 4)
+    plan = weight_plan(
+        Source(x_shape, x_strides), Source((n, o, height, width), strides), w_shape, gw_strides,
+        window, 1, whole_images=True,
+    )  # fmt: skip
+    spread, input_strides, scatter_bytes = None, (h * w * c * 4, 4, w * c * 4, c * 4), 0
+    if input_too:
+        spread = conv_scatter.make_plan(
+            (1, o, height, width), strides, (1, c, h, w), input_strides, w_strides, window
+        )
+        scatter_bytes = spread.scratch_bytes
+    panel_bytes = -(-(plan.images * strides[0] + BYTES) // 64) * 64
+    scratch_bytes = panel_bytes + plan.image_bytes + scatter_bytes
+    return _Call(
+        plan=plan,
+        pixels=(height // 2, width // 2),
+        sum_columns=cut.columns + WIDTH,
+        partial_size=plan.partial_bytes * plan.splits // 4,
+        spread=spread,
+        input_strides=input_strides,
+        scatter=(conv_scatter.scatter.load(), address(spread.table)) if spread else (0, 0),
+        scratch_bytes=scratch_bytes,
+        tail=(scratch_bytes, panel_bytes, plan.image_bytes),
+    )
+
+
+@lru_cache(maxsize=512)
+def _fits(o: int, y_shape: Shape, y_strides: Shape, winner_strides: Shape, large: Shape) -> bool:
+    (_, _, p, q), cut = y_shape, panels(o)
+    dense = y_strides == (p * q * o * 4, 4, q * o * 4, o * 4)
+    dense = dense and winner_strides == (p * q * o, 1, q * o, o)
+    return dense and cut.number == 1 and math.prod(large) * cut.columns * 4 <= LARGEST
+
+
 def accepts(x: Any, w: Any, y: Any, winner: Any, window: Window) -> bool:
     """Whether y and winner lie channels last, the large map of an image fits into the cache and its
     channels into one panel."""
-    _, o, p, q = y.shape
-    cut = panels(o)
-    height, width = window.output(x.shape[2:])
-    dense = y.strides == (p * q * o * 4, 4, q * o * 4, o * 4)
-    dense = dense and winner.strides == (p * q * o, 1, q * o, o)
-    return dense and cut.number == 1 and height * width * cut.columns * 4 <= LARGEST
+    return _fits(len(w), y.shape, y.strides, winner.strides, window.output(x.shape[2:]))
 
 
 def conv_relu_pool_grad(
     gy: Any, y: Any, winner: Any, x: Any, w: Any, window: Window, needs: Sequence[bool]
 ) -> tuple[Any, Any, Any]:
     """``Backend.conv_relu_pool_grad`` for what ``accepts``."""
-    (n, o, p, q), (height, width) = gy.shape, window.output(x.shape[2:])
-    cut = panels(o)
-    pixel = 4 * cut.columns
-    strides = (height * width * pixel, 4, width * pixel, pixel)
+    made = _prepare(x.shape, x.strides, w.shape, w.strides, window, bool(needs[0]))
+    plan, gx = made.plan, None
     gy = to_channels_last(gy)
     if gy.strides != y.strides:
         dense = channels_last(gy.shape)
         dense[...] = gy
         gy = dense
     gw = empty(w.shape, f4)
-    plan = weight_plan(
-        Source(x.shape, x.strides), Source((n, o, height, width), strides), w.shape, gw.strides,
-        window, 1, whole_images=True,
-    )  # fmt: skip
-    gx, columns, entry, scatter_bytes = None, empty((1,), f4), 0, 0
-    inner: Any = (0, 0, 0, 0, 0, 0)
+    inner: Any = (0, 0, 0, 0, 0)
     if needs[0]:
-        gx = channels_last(x.shape)
-        spread = conv_scatter.make_plan(
-            (1, o, height, width), strides, (1, *x.shape[1:]), gx.strides, w.strides, window
-        )
-        columns, entry = conv_scatter.pack(spread, w), conv_scatter.scatter.load()
-        scatter_bytes = spread.scratch_bytes
-        inner = (address(spread.table), address(columns), address(gx), gx.strides[0], *spread.micro)
-    partials = empty((plan.partial_bytes * plan.splits // 4,), f4)
-    sums = empty((plan.splits, cut.columns + WIDTH), f4)
-    panel_bytes = -(-(plan.images * strides[0] + BYTES) // 64) * 64
-    scratch_bytes = panel_bytes + plan.image_bytes + scatter_bytes
-    scratch = empty((scratch_bytes * max_workers() // 4 + 16,), f4)
+        gx = empty(x.shape, f4, made.input_strides)
+        columns = conv_scatter.pack(made.spread, w)
+        inner = (address(columns), address(gx), made.input_strides[0], *made.spread.micro)
+    partials = empty((made.partial_size,), f4)
+    sums = np.empty((plan.splits, made.sum_columns), f4)
+    scratch = empty((made.scratch_bytes * max_workers() // 4 + 16,), f4)
     pooled_grads(plan.splits, address(plan.table), address(x), address(gy), address(y),
-                 address(winner), p, q, address(partials), address(sums), sums.strides[0],
-                 int(needs[1]), plan.micro[0], entry, *inner, address(scratch), scratch_bytes,
-                 panel_bytes, plan.image_bytes)  # fmt: skip
+                 address(winner), *made.pixels, address(partials), address(sums),
+                 4 * made.sum_columns, int(needs[1]), plan.micro[0], *made.scatter, *inner,
+                 address(scratch), *made.tail)  # fmt: skip
     if needs[1]:
         weight_sum(plan.sums, address(plan.table), address(partials), address(gw),
                    address(plan.k_list), gw.strides[0], 0)  # fmt: skip
-    gb = sums[:, :o].sum(0) if needs[2] else None
+    gb = np.add.reduce(sums[:, : len(w)]) if needs[2] else None
     return gx, gw if needs[1] else None, gb

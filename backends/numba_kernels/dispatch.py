@@ -31,6 +31,7 @@ from .simd import WIDTH
 
 _reference = NumpyBackend()
 _algorithm = "auto"
+_FLOAT32 = np.dtype(np.float32)  # comparing dtypes is faster than comparing one with its type
 
 
 class Geometry(NamedTuple):
@@ -45,12 +46,6 @@ class Geometry(NamedTuple):
     q: int
     window: Window
     groups: int
-
-
-def _geometry(x: Shape, o: int, outputs: Shape, window: Window, groups: int) -> Geometry:
-    n, c, h, w = x
-    p, q = outputs
-    return Geometry(n, c, h, w, o, p, q, window, groups)
 
 
 class Route(NamedTuple):
@@ -178,7 +173,8 @@ def set_conv_algorithm(name: str) -> None:
     if name not in ("auto", "direct"):
         raise ValueError(f'set_conv_algorithm: expected "auto" or "direct", received {name!r}')
     _algorithm = name
-    _choose.cache_clear()
+    for remembered in (_route, _pools_at_once, _pool_grads_at_once):
+        remembered.cache_clear()
 
 
 def get_conv_algorithm() -> str:
@@ -187,7 +183,10 @@ def get_conv_algorithm() -> str:
 
 
 @lru_cache(maxsize=2048)
-def _choose(op: str, geometry: Geometry) -> Route:
+def _route(op: str, x: Shape, o: int, outputs: Shape, window: Window, groups: int) -> Route:
+    """The first algorithm for ``op`` that applies; x (n, c, h, w)."""
+    (n, c, h, w), (p, q) = x, outputs
+    geometry = Geometry(n, c, h, w, o, p, q, window, groups)
     return next(
         route
         for route in ROUTES[op]
@@ -197,7 +196,10 @@ def _choose(op: str, geometry: Geometry) -> Route:
 
 def _fast(*arrays: Any) -> bool:
     """Whether the compiled kernels can take these arrays: float32, nothing empty."""
-    return all(a is None or (a.dtype == np.float32 and a.size) for a in arrays)
+    for a in arrays:
+        if a is not None and (a.dtype != _FLOAT32 or not a.size):
+            return False
+    return True
 
 
 def _lift(window: Window) -> Window:
@@ -212,19 +214,40 @@ def conv(x: Any, w: Any, bias: Any, window: Window, groups: int, relu: bool = Fa
     if x.ndim != 4 or not _fast(x, w, bias):
         y = _conv_of_other_kind(x, w, bias, window, groups)
         return np.maximum(y, 0, out=y) if relu else y
-    geometry = _geometry(x.shape, w.shape[0], window.output(x.shape[2:]), window, groups)
-    return _choose("conv", geometry).run(x, w, bias, window, groups, relu)
+    route = _route("conv", x.shape, w.shape[0], window.output(x.shape[2:]), window, groups)
+    return route.run(x, w, bias, window, groups, relu)
+
+
+@lru_cache(maxsize=2048)
+def _pools_at_once(x: Shape, o: int, window: Window, groups: int, pool: Window) -> bool:
+    """Whether ``conv_relu_pool`` is better than convolution and pooling one after the other."""
+    if len(x) != 4 or pool != conv_pool.POOL:
+        return False
+    outputs = window.output(x[2:])
+    return (
+        min(outputs) >= 2 and _route("conv", x, o, outputs, window, groups).run is conv_direct.conv
+    )
 
 
 def conv_relu_pool(x: Any, w: Any, bias: Any, window: Window, groups: int, pool: Window) -> Any:
     """(y, winners) of conv, ReLU and max pooling in one pass, or None where two passes are better:
     for other windows than 2×2 of stride 2, and where Winograd computes the convolution."""
-    if x.ndim != 4 or pool != conv_pool.POOL or not _fast(x, w, bias):
-        return None
-    geometry = _geometry(x.shape, w.shape[0], window.output(x.shape[2:]), window, groups)
-    if _choose("conv", geometry).run is not conv_direct.conv or min(geometry.p, geometry.q) < 2:
+    if not _fast(x, w, bias) or not _pools_at_once(x.shape, w.shape[0], window, groups, pool):
         return None
     return conv_pool.conv_relu_pool(x, w, bias, window, groups)
+
+
+@lru_cache(maxsize=2048)
+def _pool_grads_at_once(
+    x: Shape, o: int, window: Window, groups: int, pool: Window, input_too: bool
+) -> bool:
+    """Whether one pass for all gradients is better than one each."""
+    if len(x) != 4 or groups != 1 or pool != conv_pool.POOL:
+        return False
+    of = (x, o, window.output(x[2:]), window, groups)
+    return _route("conv_weight_grad", *of).run is conv_direct.conv_weight_grad and (
+        not input_too or _route("conv_input_grad", *of).run is conv_scatter.conv_input_grad
+    )
 
 
 def conv_relu_pool_grad(
@@ -233,12 +256,8 @@ def conv_relu_pool_grad(
 ) -> Any:  # fmt: skip
     """The gradients of ``conv_relu_pool`` in one pass, or None where separate passes are better:
     where Winograd or another special algorithm computes one of them."""
-    if x.ndim != 4 or groups != 1 or pool != conv_pool.POOL or not _fast(gy, y, x, w):
-        return None
-    geometry = _geometry(x.shape, w.shape[0], window.output(x.shape[2:]), window, groups)
-    runs = {op: _choose(op, geometry).run for op in ROUTES}
-    if runs["conv_weight_grad"] is not conv_direct.conv_weight_grad or (
-        needs[0] and runs["conv_input_grad"] is not conv_scatter.conv_input_grad
+    if not _fast(gy, y, x, w) or not _pool_grads_at_once(
+        x.shape, w.shape[0], window, groups, pool, needs[0]
     ):
         return None
     if not conv_pool_grad.accepts(x, w, y, winner, window):
@@ -271,11 +290,11 @@ def conv_input_grad(
         ]
     if gy.ndim == 5:
         return _conv_input_grad_3d(gy, w, shape, window, groups, into)
-    geometry = _geometry(shape, w.shape[0], gy.shape[2:], window, groups)
     if into is not None and into.strides[1] != 4:
         into += conv_input_grad(gy, w, shape, window, groups)
         return into
-    return _choose("conv_input_grad", geometry).run(gy, w, shape, window, groups, into)
+    route = _route("conv_input_grad", shape, w.shape[0], gy.shape[2:], window, groups)
+    return route.run(gy, w, shape, window, groups, into)
 
 
 def conv_weight_grad(x: Any, gy: Any, shape: Shape, window: Window, groups: int) -> Any:
@@ -287,8 +306,8 @@ def conv_weight_grad(x: Any, gy: Any, shape: Shape, window: Window, groups: int)
         return conv_weight_grad(x[:, :, None], gy[:, :, None], at, _lift(window), groups)[:, :, 0]
     if x.ndim == 5:
         return _conv_weight_grad_3d(x, gy, shape, window, groups)
-    geometry = _geometry(x.shape, shape[0], gy.shape[2:], window, groups)
-    return _choose("conv_weight_grad", geometry).run(x, gy, shape, window, groups)
+    route = _route("conv_weight_grad", x.shape, shape[0], gy.shape[2:], window, groups)
+    return route.run(x, gy, shape, window, groups)
 
 
 # -- three dimensions: a 2-D convolution for each kernel depth, added up ---------------------------
@@ -389,7 +408,6 @@ def explain(op: str, x_shape: Shape, w_shape: Shape, window: Window, groups: int
 
     ``op`` is "conv", "conv_input_grad", "conv_weight_grad", or "conv2d" for all three.
     """
-    geometry = _geometry(x_shape, w_shape[0], window.output(x_shape[2:]), window, groups)
     ops = list(ROUTES) if op == "conv2d" else [op]
     lines = []
     for name in ops:
@@ -397,6 +415,7 @@ def explain(op: str, x_shape: Shape, w_shape: Shape, window: Window, groups: int
             raise ValueError(
                 f"explain: expected conv2d or one of {', '.join(ROUTES)}, received {op!r}"
             )
-        route = _choose(name, geometry)
+        outputs = window.output(x_shape[2:])
+        route = _route(name, x_shape, w_shape[0], outputs, window, groups)
         lines.append(f"{name}: {route.name} ({route.why})")
     return "\n".join(lines)

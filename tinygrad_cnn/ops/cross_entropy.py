@@ -16,26 +16,36 @@ from .views import Take
 
 
 class CrossEntropy(Op):
-    """loss[n] = log Σ_k e^(x[n,k]) − x[n, target[n]];
+    """loss[n] = log Σ_k e^(x[n,k]) − x[n, target[n]], their sum or their mean;
     gx[n,k] = g[n]·(softmax(x)[n,k] − [k = target[n]]).
 
     The kernel keeps the softmax it has computed; as a constant it would be wrong in a second
     derivative, so ``backward`` computes it anew from x.
     """
 
+    def __init__(self, reduction: str) -> None:
+        self.reduction = reduction
+
     def forward(self, kernels: Backend, x: Array, target: Array) -> Array:
         losses, self.probabilities = kernels.cross_entropy(x, target)
-        return losses
+        if self.reduction == "none":
+            return losses
+        total = kernels.sum(losses, (0,), False)
+        return kernels.divide(total, len(losses)) if self.reduction == "mean" else total
 
     def backward(self, grad: Tensor, out: None) -> tuple[Tensor, None]:
         x, target = self.inputs
         hot = one_hot(target, x.shape[1]).to(dtype=x.dtype)
-        return (Softmax(1)(x) - hot) * grad.unsqueeze(1), None
+        grad = grad / x.shape[0] if self.reduction == "mean" else grad
+        each = grad.unsqueeze(1) if self.reduction == "none" else grad
+        return (Softmax(1)(x) - hot) * each, None
 
     def fused_backward(
         self, kernels: Backend, grad: Array, out: None, x: Array, target: Array
     ) -> tuple[Array, None]:
-        return kernels.cross_entropy_grad(grad, self.probabilities, target), None
+        grad = kernels.divide(grad, len(x)) if self.reduction == "mean" else grad
+        each = kernels.broadcast_to(grad, target.shape)
+        return kernels.cross_entropy_grad(each, self.probabilities, target), None
 
 
 class BinaryCrossEntropy(Op):
@@ -183,7 +193,7 @@ def cross_entropy(
         and not ignoring
         and input.shape[1]
     ):
-        return reduced(CrossEntropy()(input, target.long()), reduction)
+        return CrossEntropy(reduction)(input, target.long())
     log_p = log_softmax(input, axis)
     safe, w = _weights(input, target, weight, ignore_index)
     ignored = target == ignore_index
