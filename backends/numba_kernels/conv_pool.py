@@ -59,7 +59,7 @@ def _pool_pixel(source, row, pixel, channels, target, winners):
 
 @kernel
 def pooled(
-    chunk, worker, body, plan, jobs, x, out, winners, packed, bias, height, width, channels,
+    chunk, worker, body, plan, jobs, x, out, winners, packed, bias, height, width, channels, pixel,
     scratch,
     scratch_bytes, conv_bytes, wide, narrow,
 ):  # fmt: skip
@@ -69,7 +69,6 @@ def pooled(
     local = tail + conv_bytes
     call(body, plan, jobs, chunk, x, local, packed, bias, 0, tail, wide, narrow)
     first, at_band = chunk // bands * images, chunk % bands
-    pixel = 4 * channels
     row = width * pixel
     p, q = height // 2, width // 2
     begin, end = at_band * band // 2, min(p, (at_band + 1) * band // 2)
@@ -103,7 +102,9 @@ def _prepare(
 ) -> _Call:
     n, o = x_shape[0], w_shape[0]
     height, width = window.output(x_shape[2:])
-    pixel, columns, (p, q) = 4 * o, o // groups, (height // 2, width // 2)
+    columns, (p, q) = o // groups, (height // 2, width // 2)
+    # Padded, vectors do not straddle cache lines.
+    pixel = 4 * (o if groups > 1 else panels(o).columns)
     inner = Source((n, o, height, width), (height * width * pixel, 4, width * pixel, pixel))
     plan = correlation_plan(
         Source(x_shape, x_strides), inner, w_strides, window, groups, False, rows_together=2
@@ -114,14 +115,14 @@ def _prepare(
     scratch_bytes = -(-(plan.scratch_bytes + rows * width * pixel + BYTES) // 64) * 64
     return _Call(
         shape=(n, o, p, q),
-        strides=(p * q * pixel, 4, q * pixel, pixel),
+        strides=(p * q * o * 4, 4, q * o * 4, o * 4),
         packed_size=k_list.size * groups * cut.columns,
         panels=groups * cut.number,
         packing=(address(k_list), k_list.size, w_strides[0], columns, cut.columns, cut.nr,
                  columns * w_strides[0]),
         chunks=plan.chunks,
         body=(convolve_chunk.load(), address(plan.table), address(plan.jobs)),
-        sizes=(height, width, o),
+        sizes=(height, width, o, pixel),
         scratch_bytes=scratch_bytes,
         tail=(scratch_bytes, plan.scratch_bytes, *plan.micro),
         plan=plan,
