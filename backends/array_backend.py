@@ -18,8 +18,9 @@ from . import philox, special
 
 UFUNCS = (
     "add subtract multiply divide power maximum minimum remainder floor_divide negative absolute "
-    "sign exp expm1 log log1p sqrt sin cos tanh floor ceil rint equal not_equal less less_equal "
-    "greater greater_equal logical_and logical_or logical_xor logical_not isnan isinf isfinite"
+    "sign exp expm1 log log1p sqrt sin cos arcsin arccos arctan tanh floor ceil rint equal "
+    "not_equal less less_equal greater greater_equal logical_and logical_or logical_xor "
+    "logical_not bitwise_and bitwise_or bitwise_xor left_shift right_shift isnan isinf isfinite"
 ).split()
 
 
@@ -60,6 +61,9 @@ class ArrayBackend:
     sqrt: Elementwise
     sin: Elementwise
     cos: Elementwise
+    arcsin: Elementwise
+    arccos: Elementwise
+    arctan: Elementwise
     tanh: Elementwise
     floor: Elementwise
     ceil: Elementwise
@@ -74,6 +78,11 @@ class ArrayBackend:
     logical_or: Elementwise
     logical_xor: Elementwise
     logical_not: Elementwise
+    bitwise_and: Elementwise
+    bitwise_or: Elementwise
+    bitwise_xor: Elementwise
+    left_shift: Elementwise
+    right_shift: Elementwise
     isnan: Elementwise
     isinf: Elementwise
     isfinite: Elementwise
@@ -225,9 +234,13 @@ class ArrayBackend:
     def flip(self, a: Array, axes: Shape) -> Array:
         return self.xp.flip(a, axes)
 
+    def zeros_like(self, a: Array, shape: Shape) -> Array:
+        """Zeros in the memory order of ``a``, if they have as many dimensions."""
+        return self.xp.zeros_like(a, shape=shape)
+
     def pad(self, a: Array, padding: Pairs) -> Array:
-        out = self.xp.zeros(
-            [lo + n + hi for n, (lo, hi) in zip(a.shape, padding, strict=True)], a.dtype
+        out = self.zeros_like(
+            a, tuple(lo + n + hi for n, (lo, hi) in zip(a.shape, padding, strict=True))
         )
         out[tuple(slice(lo, lo + n) for n, (lo, _) in zip(a.shape, padding, strict=True))] = a
         return out
@@ -244,11 +257,12 @@ class ArrayBackend:
 
     def index_add(self, shape: Shape, index: Any, values: Array) -> Array:
         """The index is applied to an array of positions, which are then added to in one pass."""
-        out = self.xp.zeros(shape, values.dtype)
         parts = index if isinstance(index, tuple) else (index,)
         if not any(isinstance(part, self.xp.ndarray | list) for part in parts):
+            out = self.zeros_like(values, shape)
             out[index] = values  # slices name a position once
             return out
+        out = self.xp.zeros(shape, values.dtype)
         positions = self.xp.arange(out.size).reshape(shape)[index]
         self.xp.add.at(out.reshape(-1), positions.reshape(-1), values.reshape(-1))
         return out

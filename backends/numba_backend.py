@@ -23,6 +23,7 @@ from .numba_kernels import (
     runtime,
     warp,
 )
+from .numba_kernels.order import dense_strides
 from .numpy_backend import NumpyBackend
 
 BINARY = "add subtract multiply divide maximum minimum".split()
@@ -46,6 +47,14 @@ class NumbaBackend(NumpyBackend):
 
     def empty(self, shape: Shape, dtype: DType) -> Array:
         return memory.empty(shape, dtype)
+
+    def zeros_like(self, a: Array, shape: Shape) -> Array:
+        if a.ndim != len(shape):
+            return np.zeros(shape, a.dtype)
+        axes = tuple(sorted(range(a.ndim), key=lambda i: -a.strides[i]))
+        out = memory.empty(shape, a.dtype, dense_strides(shape, axes, a.itemsize))
+        out.fill(0)
+        return out
 
     def owns(self, a: Array) -> bool:
         """Arrays of the memory pool hang on a lease of a whole block."""

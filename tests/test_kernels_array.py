@@ -11,7 +11,7 @@ import oracles
 import pytest
 from tolerances import assert_close
 
-from tinygrad_cnn.backend import Backend
+from tinygrad_cnn.backend import Backend, load_backend
 
 Array = Any
 FLOATS = ("float64", "float32", "float16")
@@ -102,6 +102,46 @@ def test_comparisons(kernels: Backend, name: str) -> None:
     found = kernels.to_numpy(getattr(kernels, name)(kernels.asarray(a), kernels.asarray(b)))
     assert found.dtype == bool
     np.testing.assert_array_equal(found, mapped(COMPARE[name], a, b).astype(bool))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_arcs(kernels: Backend, dtype: str) -> None:
+    x = np.linspace(-1, 1, 41).astype(dtype)
+    for name, function in (("arcsin", math.asin), ("arccos", math.acos), ("arctan", math.atan)):
+        found = kernels.to_numpy(getattr(kernels, name)(kernels.asarray(x)))
+        assert_close(found, mapped(function, x), dtype, 2, math.pi)
+    far = kernels.asarray(np.array([-2.0, math.nan, math.inf], dtype))
+    for name in ("arcsin", "arccos"):
+        assert np.isnan(kernels.to_numpy(getattr(kernels, name)(far))).all()
+    assert kernels.to_numpy(kernels.arctan(far))[2] == np.array(math.pi / 2, dtype)
+
+
+BITS: dict[str, Callable[[Any, Any], Any]] = {
+    "bitwise_and": lambda a, b: a & b, "bitwise_or": lambda a, b: a | b,
+    "bitwise_xor": lambda a, b: a ^ b, "left_shift": lambda a, b: a << b,
+    "right_shift": lambda a, b: a >> b,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "int64", "bool"])
+@pytest.mark.parametrize("name", BITS)
+def test_bits(kernels: Backend, name: str, dtype: str) -> None:
+    """Python's integers have as many bits as needed: what a dtype lacks is cut off."""
+    a = np.array([[0, 1, 2, 5], [100, 127, 3, 77]]).astype(dtype)
+    a = a - 4 * a.astype("int64") if dtype.startswith("int") else a
+    a = a.astype(dtype)
+    b = np.array([3, 0, 1, 200 if "shift" in name and dtype != "bool" else 6]).astype(dtype)
+    if "shift" in name and dtype == "bool":
+        return  # tensors of booleans are not shifted
+    found = kernels.to_numpy(getattr(kernels, name)(kernels.asarray(a), kernels.asarray(b)))
+    bits, signed = 8 * found.itemsize, dtype.startswith("int")
+    wanted = np.empty(found.shape, object)
+    for i, j in np.ndindex(*a.shape):
+        value = BITS[name](a[i, j].item(), b[j].item())
+        low = int(value) & ((1 << bits) - 1)
+        wanted[i, j] = low - (1 << bits) if signed and low >> (bits - 1) else low
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, wanted.astype(dtype))
 
 
 def test_predicates_and_where(kernels: Backend) -> None:
@@ -375,3 +415,18 @@ def test_matmul_of_integers(kernels: Backend) -> None:
     found = kernels.to_numpy(kernels.matmul(kernels.asarray(a), kernels.asarray(b)))
     assert found.dtype == np.int64
     np.testing.assert_array_equal(found, oracles.matmul(a, b))
+
+
+@pytest.mark.parametrize("name", ["numpy", "numba"])
+@pytest.mark.parametrize("side", [3, 40])
+def test_frames_and_gradients_of_slices_keep_the_memory_order(name: str, side: int) -> None:
+    """Else every operation that joins them with another map of the network has to copy."""
+    kernels: Any = load_backend(name)
+    x = np.ones((2, side, side, 5), np.float32).transpose(0, 3, 1, 2)  # channels last
+    padded = kernels.pad(x, ((0, 0), (1, 2), (0, 0), (0, 0)))
+    assert np.argsort(padded.strides).tolist() == [1, 3, 2, 0]
+    assert np.array_equal(padded, np.pad(x, ((0, 0), (1, 2), (0, 0), (0, 0))))
+    slices = (slice(None), slice(None), slice(None, None, 2), slice(None, None, 2))
+    spread = kernels.index_add((2, 5, 2 * side, 2 * side), slices, x)
+    assert np.argsort(spread.strides).tolist() == [1, 3, 2, 0]
+    assert np.array_equal(spread[slices], x) and spread.sum() == x.size
