@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,7 @@ from tinygrad_cnn.train import (
     script,
     setting,
     standard_callbacks,
+    subrun,
     unfreeze,
 )
 from tinygrad_cnn.viz import compare_trainings
@@ -69,17 +70,23 @@ BLOCKS = {"block1": 16, "block2": 32, "block3": 64, "block4": 128}  # a quarter 
 class Settings(ClassifierConfig):
     out: str = setting("runs/cats_dogs", "folder for the base, metrics, features and the picture")
     classes: tuple[str, ...] = setting(("4", "9"), "the two classes; the base learns all others")
-    images: int = setting(100, "training images, half of them of each class")
-    validation: int = setting(200, "validation images, likewise")
+    images: int = setting(100, "training images, half of them of each class", at_least=2)
+    validation: int = setting(200, "validation images, likewise", at_least=2)
     batch_size: int = setting(50, "images a step")
-    base_epochs: int = setting(1, "passes of the base over the images of the other classes")
+    base_epochs: int = setting(
+        1, "passes of the base over the images of the other classes", at_least=1
+    )
     epochs: int = setting(8, "passes over the training images from scratch and augmented")
-    head_epochs: int = setting(8, "the same with a frozen base; on features three times as many")
-    tune_epochs: int = setting(4, "the same for the layers that are unfrozen")
+    head_epochs: int = setting(
+        8, "the same with a frozen base; on features three times as many", at_least=1
+    )
+    tune_epochs: int = setting(4, "the same for the layers that are unfrozen", at_least=1)
     lr: float = setting(3e-3, "highest learning rate of Adam; it rises once and falls to 0")
-    tune_lr: float = setting(3e-4, "the same in fine-tuning: pretrained layers change little")
+    tune_lr: float = setting(
+        3e-4, "the same in fine-tuning: pretrained layers change little", above=0
+    )
     unfreeze: tuple[str, ...] = setting(("block4",), "fine-tune from this layer on; all in turn")
-    momentum: float = setting(0.9, "β₁ of Adam")
+    momentum: float = setting(0.9, "β₁ of Adam", below=1)
     weight_decay: float = setting(0.0, "times the weights, added to their gradients")
     augment: dict[str, Any] = setting(
         {"rotation_range": 10, "width_shift_range": 0.1, "height_shift_range": 0.1},
@@ -154,9 +161,7 @@ def fit(
     validation: Iterable[Any] | None = None,
 ) -> Path:  # fmt: skip
     """Train what is not frozen of ``model``; its run is the folder ``name``, which is returned."""
-    folder = Path(config.out, name)
-    begun = config.resume and (folder / "checkpoint.safetensors").is_file()
-    config = replace(config, out=str(folder), epochs=epochs, lr=lr, resume=begun)
+    config = subrun(config, name, epochs=epochs, lr=lr)
     learning = [p for p in model.parameters() if p.requires_grad]
     print(f"\n{name}: {sum(p.numel() for p in learning):,} parameters learn")
     betas = (config.momentum, 0.999)
@@ -169,8 +174,8 @@ def fit(
         callbacks=[*standard_callbacks(config), Schedule(cycle, "batch")],
     )  # fmt: skip
     sets = {} if validation is None else {"validation": validation}
-    trainer.fit(train, epochs=epochs, validation=sets, resume=begun)
-    return folder
+    trainer.fit(train, epochs=epochs, validation=sets, resume=config.resume)
+    return Path(config.out)
 
 
 def measure(model: nn.Module, loader: DataLoader) -> dict[str, float]:

@@ -21,7 +21,7 @@ from typing import Any
 import tinygrad_cnn as tg
 from tinygrad_cnn import models, optim
 from tinygrad_cnn.nn import functional as F
-from tinygrad_cnn.train import RequestError, TrainConfig, image_loaders
+from tinygrad_cnn.train import RequestError, TrainConfig, at_least, image_loaders
 from tinygrad_cnn.viz import compare_curves
 
 BOUND = 1e-5  # 84 units of float32 round-off (2^-23); without a parting 3e-6 was seen in 100 steps
@@ -106,7 +106,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--backends", nargs=2, default=["numpy", "numba"], metavar="NAME")
-    parser.add_argument("--steps", type=int, default=100, metavar="N", help="default: 100")
+    parser.add_argument("--steps", type=at_least(1), default=100, metavar="N", help="default: 100")
     parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="default: 64")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="default: all")
@@ -120,8 +120,6 @@ def main() -> int:
                 tg.set_num_threads(given.threads)
     except (RequestError, ValueError, ImportError) as error:
         parser.error(str(error))
-    if given.steps < 1:
-        parser.error(f"--steps: expected at least 1, received {given.steps}")
     picture = Path(given.out)
     picture.parent.mkdir(parents=True, exist_ok=True)
     return 0 if compare(given.backends, given.steps, config, picture) else 1

@@ -16,6 +16,7 @@ import tinygrad_cnn as tg
 from tinygrad_cnn import optim
 from tinygrad_cnn.data import Compose, DataLoader, ExpandDims, Normalize, Pad, ToFloat, load_dataset
 from tinygrad_cnn.nn import functional as F
+from tinygrad_cnn.train import at_least
 
 
 def train(backend: str, steps: int, batch_size: int) -> list[float]:
@@ -43,8 +44,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--backends", nargs="+", default=["numba", "cudasim", "numba"])
-    parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--steps", type=at_least(1), default=50)
+    parser.add_argument("--batch-size", type=at_least(1), default=32)
     args = parser.parse_args()
     first: list[float] = []
     for backend in args.backends:

@@ -17,6 +17,7 @@ import numpy as np
 import tinygrad_cnn as tg
 from tinygrad_cnn import models, nn, optim, viz
 from tinygrad_cnn.nn import functional as F
+from tinygrad_cnn.train import at_least
 
 NETWORKS = {"20 units": (20,), "10 + 10 units": (10, 10)}
 Array = np.ndarray
@@ -74,7 +75,11 @@ if __name__ == "__main__":
     parser.add_argument(
         "--out", type=Path, default=Path("runs/boundaries.png"), help="picture to write"
     )
-    parser.add_argument("--seeds", type=int, default=5, help="trainings of each (default: 5)")
-    parser.add_argument("--steps", type=int, default=1000, help="steps of Adam (default: 1000)")
+    parser.add_argument(
+        "--seeds", type=at_least(1), default=5, help="trainings of each (default: 5)"
+    )
+    parser.add_argument(
+        "--steps", type=at_least(1), default=1000, help="steps of Adam (default: 1000)"
+    )
     args = parser.parse_args()
     main(args.out, args.seeds, args.steps)

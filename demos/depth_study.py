@@ -11,7 +11,7 @@ demos/gradient_depth.py shows why: what becomes of the gradient on its way to th
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,19 @@ from tinygrad_cnn.data import (
 )
 from tinygrad_cnn.models import plain_net, resnet20, resnet56
 from tinygrad_cnn.nn import functional as F
-from tinygrad_cnn.train import Run, TrainConfig, prepare, script, setting
+from tinygrad_cnn.train import (
+    Accuracy,
+    RequestError,
+    Schedule,
+    TrainConfig,
+    Trainer,
+    prepare,
+    read_history,
+    script,
+    setting,
+    standard_callbacks,
+    subrun,
+)
 from tinygrad_cnn.viz import lines
 
 NETWORKS: dict[str, Callable[[int], nn.Module]] = {
@@ -42,10 +54,18 @@ NETWORKS: dict[str, Callable[[int], nn.Module]] = {
 @dataclass(frozen=True)
 class Settings(TrainConfig):
     out: str = setting("runs/depth", "folder for metrics, checkpoints and the picture")
-    images: int = setting(2000, "training images used, evenly spread over the data set")
+    images: int = setting(2000, "training images used, evenly spread over the data set", at_least=1)
     epochs: int = setting(3, "passes over these images")
     lr: float = setting(0.05, "highest learning rate; it rises once and falls to 0")
     weight_decay: float = setting(1e-4, "times the weights, added to their gradients")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.images < self.batch_size:
+            raise RequestError(
+                f"images: expected at least the batch size, {self.batch_size}, "
+                f"received {self.images}"
+            )
 
 
 def train(name: str, config: Settings) -> list[tuple[int, float]]:
@@ -62,30 +82,23 @@ def train(name: str, config: Settings) -> list[tuple[int, float]]:
     optimizer = optim.SGD(
         model.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay
     )
-    scheduler = optim.lr_scheduler.OneCycleLR(
+    cycle = optim.lr_scheduler.OneCycleLR(
         optimizer, config.lr, total_steps=config.epochs * len(loader), cycle_momentum=False
     )
-    with Run(config, model=model, optimizer=optimizer, scheduler=scheduler, loader=loader) as run:
-        for _ in run.epochs():
-            for x, y in run.batches():
-                logits = model(x)
-                loss = F.cross_entropy(logits, y)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                scheduler.step()
-                run.record(loss, logits, y)
-            run.end_epoch()
-    return [(line["step"], line["train_loss"]) for line in run.history() if "train_loss" in line]
+    trainer = Trainer(
+        model, optimizer, F.cross_entropy, metrics=[Accuracy()],
+        callbacks=[*standard_callbacks(config), Schedule(cycle, "batch")],
+    )  # fmt: skip
+    trainer.fit(loader, epochs=config.epochs, resume=config.resume)
+    history = read_history(Path(config.out, "metrics.jsonl"))
+    return [(line["step"], line["train_loss"]) for line in history if "train_loss" in line]
 
 
 def main(config: Settings) -> None:
     out, curves = Path(config.out), {}
     for name in NETWORKS:
-        folder = out / name.replace(" ", "-")
-        begun = config.resume and (folder / "checkpoint.safetensors").is_file()
         print(f"\n{name}")
-        points = train(name, replace(config, out=str(folder), resume=begun))
+        points = train(name, subrun(config, name.replace(" ", "-")))
         curves[name] = tuple(zip(*points, strict=True))
     labels = {"title": "training loss", "xlabel": "step", "ylabel": "mean of the epoch"}
     print(f"\nwrote {lines(curves, out / 'training.png', **labels)}")

@@ -10,8 +10,7 @@ did before networks learned them. Each is trained with several seeds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,7 +18,16 @@ import tinygrad_cnn as tg
 from tinygrad_cnn import nn, optim
 from tinygrad_cnn.data import Compose, DataLoader, ExpandDims, Normalize, ToFloat, load_dataset
 from tinygrad_cnn.nn import functional as F
-from tinygrad_cnn.train import Run, TrainConfig, prepare, script, setting
+from tinygrad_cnn.train import (
+    Accuracy,
+    TrainConfig,
+    Trainer,
+    prepare,
+    script,
+    setting,
+    standard_callbacks,
+    subrun,
+)
 from tinygrad_cnn.viz import kernels
 
 IMAGES = Compose(ToFloat(), Normalize(0.1307, 0.3081), ExpandDims(1))
@@ -31,7 +39,7 @@ class Settings(TrainConfig):
     epochs: int = setting(5, "passes over the training images")
     weight_decay: float = setting(0.0, "times the weights, added to their gradients")
     out: str = setting("runs/fixed_kernels", "folder for metrics and checkpoints")
-    seeds: int = setting(3, "trainings of each network, with seeds counted from --seed")
+    seeds: int = setting(3, "trainings of each network, with seeds counted from --seed", at_least=1)
 
 
 def network(first_layer: str) -> nn.Sequential:
@@ -60,22 +68,12 @@ def train(first_layer: str, config: Settings) -> float:
         weight_decay=config.weight_decay,
     )
     scheduler = optim.lr_scheduler.CosineAnnealingLR(optimizer, config.epochs)
-    with Run(config, model=model, optimizer=optimizer, scheduler=scheduler, loader=loader) as run:
-        for _ in run.epochs():
-            for x, y in run.batches():
-                logits = model(x)
-                loss = F.cross_entropy(logits, y)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                run.record(loss, logits, y)
-            scheduler.step()
-            run.end_epoch()
-    right = 0
-    with tg.inference_mode():
-        for x, y in DataLoader(parts[1], 500, transform=IMAGES):
-            right += int((model(x).argmax(1) == y).sum().item())
-    return right / len(parts[1])
+    trainer = Trainer(
+        model, optimizer, F.cross_entropy, scheduler=scheduler, metrics=[Accuracy()],
+        callbacks=standard_callbacks(config),
+    )  # fmt: skip
+    trainer.fit(loader, epochs=config.epochs, resume=config.resume)
+    return trainer.evaluate(DataLoader(parts[1], 500, transform=IMAGES))["accuracy"]
 
 
 def main(config: Settings) -> None:
@@ -83,11 +81,9 @@ def main(config: Settings) -> None:
     for name in FIRST_LAYERS:
         rows[name] = []
         for seed in range(config.seed, config.seed + config.seeds):
-            folder = Path(config.out, f"{name.replace(' ', '-')}-{seed}")
-            begun = config.resume and (folder / "checkpoint.safetensors").is_file()
-            settings = replace(config, seed=seed, out=str(folder), resume=begun)
+            settings = subrun(config, f"{name.replace(' ', '-')}-{seed}", seed=seed)
             rows[name].append(train(name, settings))
-    print(f"\ntest accuracy in %, mean ± half of highest less lowest of {config.seeds} seeds")
+    print(f"\ntest accuracy in %, mean ± half of highest less lowest; seeds: {config.seeds}")
     for name, found in rows.items():
         learning = sum(p.numel() for p in network(name).parameters() if p.requires_grad)
         print(

@@ -45,11 +45,13 @@ class GanConfig(JudgedConfig):
 
     network: str = setting("mlp", "mlp (the original dense nets) or dcgan (convolutions)")
     loss: str = setting("non-saturating", "of G: non-saturating, saturating or feature-matching")
-    k: int = setting(1, "steps of D for one of G")
-    real_target: float = setting(1.0, "D's target for real images; 0.9 is one-sided smoothing")
-    minibatch: int = setting(0, "values of minibatch discrimination in D; 0 is without")
+    k: int = setting(1, "steps of D for one of G", at_least=1)
+    real_target: float = setting(
+        1.0, "D's target for real images; 0.9 is one-sided smoothing", above=0, at_most=1
+    )
+    minibatch: int = setting(0, "values of minibatch discrimination in D; 0 is without", at_least=0)
     norm: str = setting("batch", "in dcgan's generator: batch, virtual or none")
-    width: int = setting(32, "maps beside the image in dcgan")
+    width: int = setting(32, "maps beside the image in dcgan", at_least=1)
     epochs: int = setting(30, "passes over the training images: the stop condition")
     out: str = setting("runs/gan", "folder for metrics, checkpoint and pictures")
 

@@ -19,6 +19,7 @@ import tinygrad_cnn as tg
 from tinygrad_cnn import nn, viz
 from tinygrad_cnn.models import plain_net
 from tinygrad_cnn.models.resnet_cifar import CifarResNet
+from tinygrad_cnn.train import at_least
 
 
 def build(depth: int, residual: bool, batch_norm: bool) -> nn.Module:
@@ -64,9 +65,11 @@ if __name__ == "__main__":
         "--out", type=Path, default=Path("runs/gradient-depth.png"), help="picture to write"
     )
     parser.add_argument(
-        "--depths", type=int, nargs="+", default=[20, 56], metavar="N",
+        "--depths", type=at_least(8), nargs="+", default=[20, 56], metavar="N",
         help="of the networks, 6n + 2 each (default: 20 56)",
     )  # fmt: skip
-    parser.add_argument("--batch-size", type=int, default=4, help="images (default: 4)")
+    parser.add_argument("--batch-size", type=at_least(1), default=4, help="images (default: 4)")
     args = parser.parse_args()
+    if wrong := [depth for depth in args.depths if depth % 6 != 2]:
+        parser.error(f"argument --depths: expected depths of 6n + 2, received {wrong[0]}")
     main(args.out, args.depths, args.batch_size)

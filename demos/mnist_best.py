@@ -10,8 +10,7 @@ their seed alone; the ensemble adds their outputs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 from tinygrad_cnn import nn, optim
 from tinygrad_cnn.data import (
@@ -24,7 +23,7 @@ from tinygrad_cnn.data import (
 )
 from tinygrad_cnn.models import Ensemble, mnist_cnn
 from tinygrad_cnn.nn import functional as F
-from tinygrad_cnn.train import Run, TrainConfig, predict, prepare, script, setting
+from tinygrad_cnn.train import Run, TrainConfig, predict, prepare, script, setting, subrun
 from tinygrad_cnn.viz import learning_curves
 
 AUGMENTATION = ImageAugmentation(
@@ -38,9 +37,9 @@ class Settings(TrainConfig):
     epochs: int = setting(7, "passes over the training images, for each member")
     batch_size: int = setting(100, "images a step")
     lr: float = setting(3e-3, "highest learning rate; it rises once and falls to 0")
-    momentum: float = setting(0.9, "β₁ of Adam")
+    momentum: float = setting(0.9, "β₁ of Adam", below=1)
     weight_decay: float = setting(0.0, "times the weights, added to their gradients")
-    members: int = setting(3, "networks, with seeds counted from --seed")
+    members: int = setting(3, "networks, with seeds counted from --seed", at_least=1)
 
 
 def loader(config: Settings, train: bool) -> DataLoader:
@@ -89,10 +88,7 @@ def train_member(config: Settings) -> nn.Module:
 def main(config: Settings) -> float:
     models = []
     for seed in range(config.seed, config.seed + config.members):
-        folder = Path(config.out, f"seed{seed}")
-        begun = config.resume and (folder / "checkpoint.safetensors").is_file()
-        member = replace(config, seed=seed, members=1, out=str(folder), resume=begun)
-        models.append(train_member(member))
+        models.append(train_member(subrun(config, f"seed{seed}", seed=seed, members=1)))
 
     test = loader(config, train=False)
     for seed, model in enumerate(models, config.seed):

@@ -14,14 +14,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 
 import tinygrad_cnn as tg
 from tinygrad_cnn import nn, optim
 from tinygrad_cnn.data import Compose, DataLoader, ExpandDims, ToFloat, load_dataset
 from tinygrad_cnn.models import Ensemble, mnist_cnn
 from tinygrad_cnn.nn import functional as F
-from tinygrad_cnn.train import Run, TrainConfig, predict, prepare, script
+from tinygrad_cnn.train import Run, TrainConfig, predict, prepare, script, subrun
 from tinygrad_cnn.viz import learning_curves
 
 STYLES = ("sequential", "functional", "subclass")
@@ -92,10 +91,7 @@ def main(config: TrainConfig) -> float:
 
     models = []
     for i, style in enumerate(STYLES):
-        folder = Path(config.out, style)
-        begun = config.resume and (folder / "checkpoint.safetensors").is_file()
-        member = replace(config, seed=config.seed + i, out=str(folder), resume=begun)
-        models.append(train_member(style, member))
+        models.append(train_member(style, subrun(config, style, seed=config.seed + i)))
 
     test = loaders(config)[1]
     for i, (style, model) in enumerate(zip(STYLES, models, strict=True)):

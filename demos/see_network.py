@@ -12,7 +12,7 @@ network is LeNet-5; the second ends in the mean of each map, for the map of heat
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,7 @@ from tinygrad_cnn.data import (
     load_dataset,
 )
 from tinygrad_cnn.nn import functional as F
-from tinygrad_cnn.train import Run, TrainConfig, predict, prepare, script, setting
+from tinygrad_cnn.train import Run, TrainConfig, predict, prepare, script, setting, subrun
 
 MEAN, STD = 0.1307, 0.3081
 BLACK, WHITE = -MEAN / STD, (1 - MEAN) / STD
@@ -42,8 +42,10 @@ class Settings(TrainConfig):
     out: str = setting("runs/see", "folder for metrics, checkpoint and pictures")
     epochs: int = setting(4, "passes over the training images")
     trained: str = setting("", "take the networks from this folder of an earlier run")
-    images: int = setting(200, "test images that the counts in maps and heat are taken over")
-    pattern_steps: int = setting(60, "steps of gradient ascent for each pattern")
+    images: int = setting(
+        200, "test images that the counts in maps and heat are taken over", at_least=1
+    )
+    pattern_steps: int = setting(60, "steps of gradient ascent for each pattern", at_least=1)
 
 
 def pooled_net() -> nn.Module:
@@ -154,7 +156,7 @@ def main(config: Settings) -> float:
             saved = tg.load(Path(config.trained, name, "checkpoint.safetensors"))
             network.load_state_dict(saved["model"])
         else:
-            train(network, sets[0], test, replace(config, out=str(out / name)))
+            train(network, sets[0], test, subrun(config, name))
     model, pooled = networks.values()
 
     data, predicted = sets[1], predict(model, test).numpy()

@@ -12,7 +12,7 @@ by how much a shift of one pixel changes the outputs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,16 @@ from tinygrad_cnn import nn, optim
 from tinygrad_cnn.data import Compose, DataLoader, ExpandDims, Normalize, ToFloat, load_dataset
 from tinygrad_cnn.models import mlp
 from tinygrad_cnn.nn import functional as F
-from tinygrad_cnn.train import Run, TrainConfig, prepare, script, setting
+from tinygrad_cnn.train import (
+    Accuracy,
+    TrainConfig,
+    Trainer,
+    prepare,
+    script,
+    setting,
+    standard_callbacks,
+    subrun,
+)
 
 Array = np.ndarray
 IMAGES = Compose(ToFloat(), Normalize(0.1307, 0.3081), ExpandDims(1))
@@ -39,7 +48,7 @@ NETWORKS = ("mlp", *(f"cnn-{pooling}" for pooling in POOLING))
 @dataclass(frozen=True)
 class Settings(TrainConfig):
     out: str = setting("runs/shifts", "folder for metrics, checkpoints and the picture")
-    seeds: int = setting(3, "trainings of each network, with seeds counted from --seed")
+    seeds: int = setting(3, "trainings of each network, with seeds counted from --seed", at_least=1)
 
 
 class LeNet5(nn.Module):
@@ -73,17 +82,11 @@ def train(name: str, config: Settings) -> nn.Module:
         model.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay
     )
     scheduler = optim.lr_scheduler.CosineAnnealingLR(optimizer, config.epochs)
-    with Run(config, model=model, optimizer=optimizer, scheduler=scheduler, loader=loader) as run:
-        for _ in run.epochs():
-            for x, y in run.batches():
-                logits = model(x)
-                loss = F.cross_entropy(logits, y)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                run.record(loss, logits, y)
-            scheduler.step()
-            run.end_epoch()
+    trainer = Trainer(
+        model, optimizer, F.cross_entropy, scheduler=scheduler, metrics=[Accuracy()],
+        callbacks=standard_callbacks(config),
+    )  # fmt: skip
+    trainer.fit(loader, epochs=config.epochs, resume=config.resume)
     return model
 
 
@@ -153,13 +156,11 @@ def main(config: Settings) -> None:
     for name in NETWORKS:
         rows = []
         for seed in range(config.seed, config.seed + config.seeds):
-            folder = Path(config.out, f"{name}-{seed}")
-            begun = config.resume and (folder / "checkpoint.safetensors").is_file()
-            model = train(name, replace(config, seed=seed, out=str(folder), resume=begun)).eval()
+            model = train(name, subrun(config, f"{name}-{seed}", seed=seed)).eval()
             rows.append(measure(model, *((part.images, part.labels) for part in sets)))
         results[name] = np.array(rows)
 
-    print(f"\nmean ± spread (half of highest less lowest) of {config.seeds} seeds, in %")
+    print(f"\nmean ± spread (half of highest less lowest) in %; seeds: {config.seeds}")
     heads = ("training", "test", "gap", "1 px", "2 px", "3 px", "4 px", "change")
     print(f"{'network':12s} {'parameters':>10s}" + "".join(f"{head:>14s}" for head in heads))
     for name, rows in results.items():

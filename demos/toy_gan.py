@@ -21,6 +21,7 @@ import numpy as np
 
 import tinygrad_cnn as tg
 from tinygrad_cnn import models, optim
+from tinygrad_cnn.train import at_least
 from tinygrad_cnn.train.adversarial import discriminator_loss, generator_loss
 
 POINTS = np.array([(0, 0), (0, 0), (0, 1), (0, 1), (0, 1), (1, 0), (1, 1), (1, 1), (1, 1), (1, 1)])
@@ -112,13 +113,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--loss", default="non-saturating", help="or saturating")
-    parser.add_argument("--minibatch", type=int, default=8, help="values of discrimination")
-    parser.add_argument("-k", type=int, default=1, help="steps of D for one of G")
-    parser.add_argument("-m", type=int, default=64, help="points a step")
-    parser.add_argument("--steps", type=int, default=1000, help="iterations")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("runs/toy_gan.png"))
+    parser.add_argument(
+        "--loss", choices=("non-saturating", "saturating"), default="non-saturating",
+        help="of the generator (default: non-saturating)",
+    )  # fmt: skip
+    for option, least, default, about in (
+        ("--minibatch", 0, 8, "values of discrimination"),
+        ("-k", 1, 1, "steps of D for one of G"),
+        ("-m", 1, 64, "points a step"),
+        ("--steps", 1, 1000, "iterations"),
+        ("--seed", 0, 0, "of weights and noise"),
+    ):
+        about += f" (default: {default})"
+        parser.add_argument(option, type=at_least(least), default=default, metavar="N", help=about)
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/toy_gan.png"), help="picture to write"
+    )
     args = parser.parse_args()
 
     show_tables()

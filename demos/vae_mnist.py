@@ -26,11 +26,11 @@ from tinygrad_cnn.viz import interpolation_sheet, sample_sheet
 class VaeConfig(JudgedConfig):
     """Settings of the autoencoder."""
 
-    latent: int = setting(16, "numbers of a code")
-    width: int = setting(32, "maps after the first convolution")
+    latent: int = setting(16, "numbers of a code", at_least=1)
+    width: int = setting(32, "maps after the first convolution", at_least=1)
     epochs: int = setting(12, "passes over the training images")
     lr: float = setting(1e-3, "rate of Adam, the same throughout")
-    momentum: float = setting(0.9, "β₁ of Adam")
+    momentum: float = setting(0.9, "β₁ of Adam", below=1)
     out: str = setting("runs/vae", "folder for metrics, checkpoint and pictures")
 
 

@@ -27,9 +27,9 @@ from tinygrad_cnn.viz import interpolation_sheet, sample_sheet
 class WganConfig(JudgedConfig):
     """Settings of the game; ``batch_size`` is that of one step of the critic."""
 
-    k: int = setting(3, "steps of the critic for one of the generator")
-    penalty: float = setting(10.0, "λ, the weight of the gradient penalty")
-    width: int = setting(32, "maps beside the image in both networks")
+    k: int = setting(3, "steps of the critic for one of the generator", at_least=1)
+    penalty: float = setting(10.0, "λ, the weight of the gradient penalty", at_least=0)
+    width: int = setting(32, "maps beside the image in both networks", at_least=1)
     epochs: int = setting(15, "passes over the training images")
     out: str = setting("runs/wgan_gp", "folder for metrics, checkpoint and pictures")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,30 @@ def demo(name: str, *arguments: str, **environment: str) -> subprocess.Completed
         encoding="utf-8",
         env={**os.environ, "PYTHONIOENCODING": "utf-8", **environment},
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("cats_dogs", ["--tune-epochs", "0"], "tune_epochs: expected a number of at least 1"),
+        ("depth_study", ["--images", "9"], "images: expected at least the batch size, 64, rec"),
+        ("gan_mnist", ["--real-target", "2"], "real_target: expected a number of at most 1, "),
+        ("mnist_best", ["--members", "0"], "members: expected a number of at least 1, received 0"),
+        ("shifts", ["--seeds", "-1"], "seeds: expected a number of at least 1, received -1"),
+        ("vae_mnist", ["--momentum", "1"], "momentum: expected a number below 1, received 1.0"),
+        ("wgan_gp", ["--k", "0"], "k: expected a number of at least 1, received 0"),
+        ("toy_gan", ["-m", "0"], "-m: expected a whole number of at least 1, received '0'"),
+        ("gradient_depth", ["--depths", "21"], "--depths: expected depths of 6n + 2, received 21"),
+    ],
+)
+def test_settings_out_of_range(
+    name: str, arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(sys, "argv", [name, *arguments])
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_path(str(DEMOS / f"{name}.py"), run_name="__main__")
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", sorted(p.name for p in DEMOS.glob("*.py")))
@@ -103,8 +128,6 @@ def test_compare_backends_finds_a_wrong_kernel(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A weight gradient that is wrong by one in a thousand."""
-    import runpy
-
     from tinygrad_cnn import backend as registry
     from tinygrad_cnn.backends.numpy_backend import NumpyBackend
 

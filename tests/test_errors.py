@@ -238,8 +238,8 @@ def test_wrong_key_or_type_in_a_training_config(tmp_path: Path, text: str, messa
     ("text", "message"),
     [
         ("epochs = 0", "epochs: expected a number of at least 1, received 0"),
-        ("lr = 0", "lr: expected a positive number, received 0"),
-        ("lr = nan", "lr: expected a positive number, received nan"),
+        ("lr = 0", "lr: expected a number above 0, received 0"),
+        ("lr = nan", "lr: expected a number above 0, received nan"),
         ("momentum = -1", "momentum: expected a number of at least 0, received -1"),
         ("weight_decay = inf", "weight_decay: expected a number of at least 0, received inf"),
         (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,17 @@ import pytest
 import tinygrad_cnn as tg
 from tinygrad_cnn import nn, optim
 from tinygrad_cnn.data import DataLoader, TensorDataset
-from tinygrad_cnn.train import RequestError, Run, TrainConfig, load_config, options, script, setting
+from tinygrad_cnn.train import (
+    RequestError,
+    Run,
+    TrainConfig,
+    at_least,
+    load_config,
+    options,
+    script,
+    setting,
+    subrun,
+)
 
 pytestmark = pytest.mark.usefixtures("numpy_backend")
 
@@ -20,10 +31,12 @@ pytestmark = pytest.mark.usefixtures("numpy_backend")
 @dataclass(frozen=True)
 class GanConfig(TrainConfig):
     out: str = "runs/gan"
-    k: int = setting(1, "steps of the discriminator for one of the generator")
+    k: int = setting(1, "steps of the discriminator for one of the generator", at_least=1)
+    rate: float = setting(0.5, "a share", above=0, below=1)
+    momentum: float = setting(0.5, "of the optimiser", at_most=0.9)
     penalty: float = 10.0
     shifts: tuple[int, ...] = setting((1, 2), "pixels")
-    augment: dict[str, Any] = setting({}, "100 % of the images")
+    augment: dict[str, Any] = setting({"zoom_range": 0.1, "fill_mode": "wrap"}, "100 % of images")
     averaged: bool = setting(True, "average the weights")
 
 
@@ -48,6 +61,12 @@ def test_a_file_of_a_derived_class(tmp_path: Path) -> None:
         ("augment = 1", "augment expects dict, received 1"),
         ("averaged = 1", "averaged expects bool, received 1"),
         ("epochs = 0", "epochs: expected a number of at least 1, received 0"),
+        ("k = 0", "k: expected a number of at least 1, received 0"),
+        ("rate = 0", "rate: expected a number above 0, received 0"),
+        ("rate = 1.0", "rate: expected a number below 1, received 1.0"),
+        ("rate = nan", "rate: expected a number above 0, received nan"),
+        ("momentum = 1", "momentum: expected a number of at most 0.9, received 1"),
+        ("momentum = -1", "momentum: expected a number of at least 0, received -1"),
     ],
 )
 def test_wrong_keys_of_a_derived_class(text: str, message: str, tmp_path: Path) -> None:
@@ -84,7 +103,24 @@ def test_options_of_a_derived_class(tmp_path: Path, capsys: pytest.CaptureFixtur
     shown = " ".join(capsys.readouterr().out.split())
     assert "steps of the discriminator for one of the generator (default: 1)" in shown
     assert "--shifts N,… pixels (default: 1,2)" in shown
-    assert "100 % of the images" in shown
+    assert "100 % of images (default: zoom_range=0.1, fill_mode=wrap)" in shown
+    assert "(default: all this process may use)" in shown and "(default: 0)" in shown
+
+
+def test_unknown_limits_of_a_setting() -> None:
+    with pytest.raises(TypeError, match="expected at_least, above, at_most, below, received least"):
+        setting(1, "a count", least=1)
+
+
+@pytest.mark.parametrize("text", ["0", "-3", "1.5", "x", "", "²"])
+def test_options_of_whole_numbers(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seeds", type=at_least(1))
+    assert parser.parse_args(["--seeds", "12"]).seeds == 12
+    with pytest.raises(SystemExit):
+        parser.parse_args([f"--seeds={text}"])
+    message = f"expected a whole number of at least 1, received {text!r}"
+    assert message in capsys.readouterr().err
 
 
 def test_script_prints_what_main_returns(
@@ -95,6 +131,16 @@ def test_script_prints_what_main_returns(
         seen: list[GanConfig] = []
         script(lambda c, r=returned, s=seen: s.append(c) or r, "A demo.", GanConfig)
         assert seen == [GanConfig(k=4)] and capsys.readouterr().out == printed
+
+
+def test_the_settings_of_one_of_several_trainings(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "checkpoint.safetensors").touch()
+    whole = GanConfig(out=str(tmp_path), resume=True)
+    begun, new = subrun(whole, "b", seed=2), subrun(whole, "c")
+    assert begun == GanConfig(out=str(tmp_path / "b"), resume=True, seed=2)
+    assert new == GanConfig(out=str(tmp_path / "c"), resume=False)
+    assert not subrun(GanConfig(out=str(tmp_path)), "b").resume
 
 
 # -- runs of any parts -------------------------------------------------------------------------

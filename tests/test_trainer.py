@@ -180,10 +180,10 @@ PAIR = (tg.tensor(X[:2], backend="numpy"), tg.tensor(Y[:2], backend="numpy"))
         (ValueError, lambda t: t.fit(iter([PAIR])), "say with steps_per_epoch how many"),
         (
             ValueError, lambda t: t.fit(iter([PAIR] * 3), steps_per_epoch=2, epochs=2),
-            "the training data ended after 3 batches, expected 4: 2 epochs of 2 steps",
+            "the training data ended after batch 3, expected 4: 2 epochs of 2 steps",
         ),
-        (ValueError, lambda t: t.fit([]), "received 1 epochs of 0 steps"),
-        (ValueError, lambda t: t.fit([PAIR], epochs=0), "received 0 epochs of 1 steps"),
+        (ValueError, lambda t: t.fit([]), "received 1 epoch of 0 steps; is a batch"),
+        (ValueError, lambda t: t.fit([PAIR], epochs=0), "received 0 epochs of 1 step$"),
         (TypeError, lambda t: t.fit(3), "expected a loader of batches, received int"),
         (TypeError, lambda t: t.fit([PAIR[0]]), r"batches \(input, target\), received a Tensor"),
         (TypeError, lambda t: t.fit([(*PAIR, 1)]), r"received a tuple of 3; override"),

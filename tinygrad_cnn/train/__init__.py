@@ -22,16 +22,17 @@ from .config import RequestError, TrainConfig, load_config, one_of, setting
 from .features import extract_features
 from .freeze import freeze, unfreeze
 from .metrics import Accuracy, ConfusionMatrix, LossDistribution, Metric, TopK
-from .options import add_options, options, script
-from .run import Run, standard_callbacks
+from .options import add_options, at_least, options, script
+from .run import Run, standard_callbacks, subrun
 from .trainer import Trainer, evaluating
 
 __all__ = [
     "Accuracy", "ActivationStatistics", "CSVLog", "Callback", "Checkpoint", "ClassifierConfig",
     "ConfusionMatrix", "EarlyStopping", "GradientStatistics", "KeepBest", "LossDistribution",
     "Metric", "MetricsLog", "Progress", "RequestError", "Run", "Schedule", "StopAfter",
-    "TensorBoard", "TimeEstimate", "TopK", "TrainConfig", "Trainer", "add_options", "evaluating",
+    "TensorBoard", "TimeEstimate", "TopK", "TrainConfig", "Trainer", "add_options", "at_least",
+    "evaluating",
     "extract_features", "freeze", "image_loaders", "load_config", "one_of", "options", "pictures",
-    "predict", "prepare", "read_history", "script", "setting", "standard_callbacks", "train",
-    "unfreeze",
+    "predict", "prepare", "read_history", "script", "setting", "standard_callbacks", "subrun",
+    "train", "unfreeze",
 ]  # fmt: skip

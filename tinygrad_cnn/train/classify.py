@@ -51,7 +51,9 @@ class ClassifierConfig(TrainConfig):
     """The settings of ``train``: those of every run, and random changes of the training images."""
 
     augment: dict[str, Any] = setting(
-        {}, "random changes of the training images, such as rotation_range=15,zoom_range=0.1"
+        {},
+        "random changes of the training images, such as rotation_range=15,zoom_range=0.1 "
+        "(default: none)",
     )
 
     def __post_init__(self) -> None:

@@ -6,7 +6,7 @@ option of the command line: ::
     @dataclass(frozen=True)
     class GanConfig(TrainConfig):
         out: str = "runs/gan"
-        k: int = setting(1, "steps of the discriminator for one of the generator")
+        k: int = setting(1, "steps of the discriminator for one of the generator", at_least=1)
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import operator
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -29,13 +30,25 @@ class RequestError(ValueError):
     """Something that the person who started the run can put right; its message says how."""
 
 
-def setting(default: Any, about: str) -> Any:
-    """A field of a settings class: its default, and what ``--help`` says about it.
+LIMITS: dict[str, tuple[Callable[[Any, Any], bool], str]] = {
+    "at_least": (operator.ge, "of at least"),
+    "above": (operator.gt, "above"),
+    "at_most": (operator.le, "of at most"),
+    "below": (operator.lt, "below"),
+}
+
+
+def setting(default: Any, about: str, **limits: float) -> Any:
+    """A field of a settings class: its default, what ``--help`` says about it, and the limits of a
+    number: ``at_least=``, ``above=``, ``at_most=``, ``below=``. A derived class keeps them.
 
     Its type is bool, int, float, str, ``tuple[int, ...]`` (or of floats or strings: an array in
     TOML, ``--name 1,2`` on the command line) or ``dict[str, Any]`` (a table; ``--name a=1,b=2``).
+    Raises TypeError for an unknown limit.
     """
-    about_field = {"help": about}
+    if unknown := limits.keys() - LIMITS.keys():
+        raise TypeError(f"setting: expected {', '.join(LIMITS)}, received {min(unknown)}")
+    about_field = {"help": about, "limits": limits}
     if isinstance(default, dict):
         return dataclasses.field(default_factory=lambda: dict(default), metadata=about_field)
     return dataclasses.field(default=default, metadata=about_field)
@@ -49,29 +62,31 @@ class TrainConfig:
     dataset: str = setting("mnist-mini", f"one of {', '.join(DATASETS)}; mnist-mini is bundled")
     data: str = setting("", "folder with data sets; else TINYGRAD_CNN_DATA, the cache, a download")
     backend: str = setting("", "numba, numpy or another one; else TINYGRAD_CNN_BACKEND, numba")
-    threads: int = setting(0, "threads of the kernels (default: all this process may use)")
-    epochs: int = setting(12, "passes over the training images")
-    batch_size: int = setting(64, "images a step")
-    lr: float = setting(0.03, "first learning rate; it falls to 0 along half a cosine")
-    momentum: float = setting(0.9, "momentum")
-    weight_decay: float = setting(5e-4, "times the weights, added to their gradients")
-    seed: int = setting(0, "of initial weights and order: the same seed gives the same run")
-    steps: int = setting(0, "stop after so many steps (default: after all epochs)")
+    threads: int = setting(
+        0, "threads of the kernels (default: all this process may use)", at_least=0
+    )
+    epochs: int = setting(12, "passes over the training images", at_least=1)
+    batch_size: int = setting(64, "images a step", at_least=1)
+    lr: float = setting(0.03, "first learning rate; it falls to 0 along half a cosine", above=0)
+    momentum: float = setting(0.9, "momentum", at_least=0)
+    weight_decay: float = setting(5e-4, "times the weights, added to their gradients", at_least=0)
+    seed: int = setting(
+        0, "of initial weights and order: the same seed gives the same run", at_least=0
+    )
+    steps: int = setting(0, "stop after so many steps (default: after all epochs)", at_least=0)
     out: str = setting("runs/lenet5", "folder for metrics, checkpoint and pictures")
     resume: bool = setting(False, "continue the run whose checkpoint is in --out")
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("epochs", 1), ("batch_size", 1), ("threads", 0), ("steps", 0), ("seed", 0),
-            ("momentum", 0), ("weight_decay", 0),
-        ):  # fmt: skip
-            if not least <= getattr(self, name) < math.inf:
-                received = getattr(self, name)
-                raise RequestError(
-                    f"{name}: expected a number of at least {least}, received {received}"
-                )
-        if not 0 < self.lr < math.inf:
-            raise RequestError(f"lr: expected a positive number, received {self.lr}")
+        for kind in type(self).__mro__:  # a field that is defined anew has its old limits too
+            for field in getattr(kind, "__dataclass_fields__", {}).values():
+                for limit, bound in field.metadata.get("limits", {}).items():
+                    within, words = LIMITS[limit]
+                    received = getattr(self, field.name)
+                    if not (math.isfinite(received) and within(received, bound)):
+                        raise RequestError(
+                            f"{field.name}: expected a number {words} {bound}, received {received}"
+                        )
         one_of("model", self.model, BUILDERS)
         one_of("dataset", self.dataset, DATASETS)
         if self.backend:

@@ -31,10 +31,10 @@ class JudgedConfig(TrainConfig):
 
     dataset: str = setting("mnist-mini", f"one of {', '.join(DATASETS)}; mnist-mini is bundled")
     lr: float = setting(2e-4, "rate of Adam, the same throughout")
-    momentum: float = setting(0.5, "β₁ of Adam")
+    momentum: float = setting(0.5, "β₁ of Adam", below=1)
     weight_decay: float = setting(0.0, "times the weights, added to their gradients")
-    latent: int = setting(100, "numbers of a z")
-    samples: int = setting(10_000, "images that are judged after an epoch")
+    latent: int = setting(100, "numbers of a z", at_least=1)
+    samples: int = setting(10_000, "images that are judged after an epoch", at_least=2)
 
     def __post_init__(self) -> None:
         super().__post_init__()

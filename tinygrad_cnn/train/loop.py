@@ -102,11 +102,10 @@ class Loop:
         return self
 
     def _introduction(self) -> str:
-        threads = get_num_threads()
         folders = dict.fromkeys(str(c.path.parent) for c in self.callbacks if hasattr(c, "path"))
         return (
-            f"{get_backend().name} with {threads} thread{'s' if threads > 1 else ''}: "
-            f"{self.total_epochs} epochs of {self.steps_per_epoch} steps"
+            f"{get_backend().name} with {_counted(get_num_threads(), 'thread')}: "
+            f"{_length(self.total_epochs, self.steps_per_epoch)}"
             + (f", writing {', '.join(folders)}" if folders else "")
             + (f", resuming after step {self.step}" if self.step else "")
         )
@@ -171,9 +170,9 @@ class Loop:
                 passes_without = 0
                 yield batch
         raise ValueError(
-            f"the training data ended after {self.step} batches, "
+            f"the training data ended after batch {self.step}, "
             f"expected {self.total_epochs * self.steps_per_epoch}: "
-            f"{self.total_epochs} epochs of {self.steps_per_epoch} steps"
+            f"{_length(self.total_epochs, self.steps_per_epoch)}"
         )
 
     # -- what happened -----------------------------------------------------------------------------
@@ -263,7 +262,7 @@ class Loop:
             raise RequestError(f"{where} is of another training: it has no {', '.join(absent)}")
         if state["steps_per_epoch"] != self.steps_per_epoch:
             raise RequestError(
-                f"{where}: expected {self.steps_per_epoch} steps an epoch, "
+                f"{where}: expected {_counted(self.steps_per_epoch, 'step')} an epoch, "
                 f"received {state['steps_per_epoch']}"
             )
         loadable = [(name, part, state[name]) for name, part in self.parts.items()]
@@ -303,6 +302,14 @@ def _values(metrics: Iterable[Metric]) -> dict[str, float]:
     return {name: value for metric in metrics for name, value in metric.values().items()}
 
 
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _length(epochs: int, steps: int) -> str:
+    return f"{_counted(epochs, 'epoch')} of {_counted(steps, 'step')}"
+
+
 def _epoch_length(loader: Any, epochs: int, steps: int | None) -> int:
     if not (hasattr(loader, "__iter__") or hasattr(loader, "__getitem__")):
         raise TypeError(f"expected a loader of batches, received {type(loader).__name__}")
@@ -313,8 +320,9 @@ def _epoch_length(loader: Any, epochs: int, steps: int | None) -> int:
         )
     found = len(loader) if steps is None else steps
     if found < 1 or epochs < 1:
-        raise ValueError(
-            "expected at least one epoch of at least one step, "
-            f"received {epochs} epochs of {found} steps"
+        hint = "; is a batch larger than the training set?" if found < 1 else ""
+        raise RequestError(
+            "expected at least one epoch of at least one step, received "
+            f"{_length(epochs, found)}{hint}"
         )
     return found

@@ -27,12 +27,14 @@ def add_options(
         option = "--" + field.name.replace("_", "-")
         about = field.metadata.get("help") or field.name.replace("_", " ")
         container, element = types[field.name]
-        default = None if field.default is MISSING else field.default
+        default = field.default
+        if field.default_factory is not MISSING:
+            default = field.default_factory()
         if container is bool:
             action: Any = argparse.BooleanOptionalAction if default else "store_true"
             parser.add_argument(option, action=action, default=argparse.SUPPRESS, help=about)
             continue
-        if default not in (None, "", 0, ()) or field.name == "seed":
+        if default not in (MISSING, "", (), {}) and "(default" not in about:
             about += f" (default: {_shown(default)})"
         parse: Any = container
         letter = LETTERS.get(container)
@@ -48,7 +50,22 @@ def add_options(
 
 
 def _shown(default: Any) -> str:
+    if isinstance(default, dict):
+        return ", ".join(f"{key}={value}" for key, value in default.items())
     return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """What ``argparse`` reads a whole number of at least so much with: ``type=at_least(1)``."""
+
+    def parse(text: str) -> int:
+        if not text.strip().lstrip("-").isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(
+                f"expected a whole number of at least {least}, received {text!r}"
+            )
+        return int(text)
+
+    return parse
 
 
 def _sequence(element: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:

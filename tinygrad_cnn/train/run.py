@@ -16,7 +16,7 @@ numbers are recorded by name: ``run.record(images=len(x), d_loss=d_loss, g_loss=
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,12 @@ from .callbacks import (
     TimeEstimate,
     read_history,
 )
-from .config import TrainConfig
+from .config import Config, TrainConfig
 from .loop import Loop
 from .metrics import Accuracy, Metric
 
 MAY_CHANGE = ("backend", "data", "out", "resume", "steps", "threads")  # between a run and its rest
+CHECKPOINT = "checkpoint.safetensors"
 
 
 def standard_callbacks(config: TrainConfig) -> list[Callback]:
@@ -46,12 +47,23 @@ def standard_callbacks(config: TrainConfig) -> list[Callback]:
         MetricsLog(folder / "metrics.jsonl"),
         StopAfter(config.steps),
         Checkpoint(
-            folder / "checkpoint.safetensors",
+            folder / CHECKPOINT,
             settings=asdict(config),
             may_change=MAY_CHANGE,
             how="add --resume to the same command to continue",
         ),
     ]
+
+
+def subrun(config: Config, name: str, **changes: Any) -> Config:
+    """The settings of one of several trainings, in the folder ``name`` below ``config.out``.
+
+    ``changes`` are those of its own. With ``config.resume`` it goes on if it had begun, and begins
+    otherwise: the trainings after the interrupted one have nothing to resume yet.
+    """
+    folder = Path(config.out, name)
+    begun = config.resume and (folder / CHECKPOINT).is_file()
+    return replace(config, out=str(folder), resume=begun, **changes)
 
 
 class Run(Loop):
