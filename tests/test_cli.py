@@ -9,11 +9,13 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tinygrad_cnn import _doctor, _explain, _warmup, backend, cli
 from tinygrad_cnn.backends.numpy_backend import NumpyBackend
+from tinygrad_cnn.data.warp import warp
 
 Listener = Callable[[str, float | None], None]
 COMMAND = [sys.executable, "-c", "import sys; from tinygrad_cnn.cli import main; sys.exit(main())"]
@@ -96,6 +98,18 @@ def test_doctor_has_every_section_and_none_failed(healthy: str) -> None:
 def test_doctor_fits_100_columns(healthy: str) -> None:
     wide = [line for line in healthy.splitlines() if len(line) > 100]
     assert all(os.sep in line for line in wide), wide  # a path is not broken
+
+
+def test_doctor_lists_the_packages_of_every_extra(
+    healthy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    section = healthy.split("\nPackages\n")[1].split("\n\n")[0]
+    named = [line.split()[0] for line in section.splitlines()]
+    assert {"numpy", "PIL", "onnx", "onnxruntime", "tensorboardX"} <= set(named)
+    monkeypatch.setattr("importlib.metadata.packages_distributions", dict)
+    missing = dict(_doctor._packages())
+    assert missing["onnx"] == "not installed (pip install 'tinygrad-cnn[onnx]', for ONNX files)"
+    assert missing["rich"] == "not installed (pip install rich)"
 
 
 def test_doctor_says_which_backend_tensors_get(healthy: str) -> None:
@@ -288,3 +302,15 @@ def test_warmup_group_only_uses_the_contract(
     assert len(small) > 3
     monkeypatch.setattr(_warmup, "CONVOLUTIONS", small)
     group[1](NumpyBackend())
+
+
+def test_warmup_compiles_the_warp_of_augmentation() -> None:
+    seen = []
+
+    class Warping(NumpyBackend):
+        def affine_warp(self, x: Any, matrices: Any, mode: int, cval: float) -> Any:
+            seen.append((x.dtype.name, x.ndim))
+            return warp(x, matrices, mode, cval)
+
+    dict(_warmup.GROUPS)["augmentation"](Warping())
+    assert seen == [("uint8", 4), ("float32", 4)]

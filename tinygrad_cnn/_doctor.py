@@ -28,9 +28,15 @@ _HOUSEKEEPING = set(  # primitives that compute nothing
     """asarray from_numpy to_numpy owns empty full arange astype copy assign assign_at synchronize
     set_num_threads get_num_threads on_compile""".split()
 )
+_PACKAGES = """numpy numba llvmlite cupy matplotlib rich safetensors PIL onnx onnxruntime
+    tensorboardX torch""".split()
 _INSTALL = {
     "numba": "pip install numba",
     "cupy": "pip install cupy-cuda12x, for an NVIDIA GPU",
+    "PIL": "pip install pillow, for JPEG and PNG files",
+    "onnx": "pip install 'tinygrad-cnn[onnx]', for ONNX files",
+    "onnxruntime": "to run ONNX files; with the same extra",
+    "tensorboardX": "pip install tensorboardX, for the callback TensorBoard",
     "torch": "only for comparisons",
 }
 
@@ -82,8 +88,7 @@ def _machine() -> Iterator[Row]:
 
 def _packages() -> Iterator[Row]:
     distributions = importlib.metadata.packages_distributions()
-    packages = "numpy numba llvmlite cupy matplotlib rich safetensors torch".split()
-    for package in packages:
+    for package in _PACKAGES:
         names = sorted(set(distributions.get(package, [])))
         found = [f"{name} {importlib.metadata.version(name)}" for name in names]
         missing = f"not installed ({_INSTALL.get(package, f'pip install {package}')})"

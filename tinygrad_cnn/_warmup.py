@@ -159,6 +159,13 @@ def _random(kernels: Backend) -> None:
     kernels.random_normal((256, 256), FLOAT, 0, 0)
 
 
+def _augmentation(kernels: Backend) -> None:
+    """Not of the contract: a backend may have a faster warp than data/warp.py."""
+    if warp := getattr(kernels, "affine_warp", None):
+        for dtype in (np.uint8, FLOAT):
+            warp(np.ones((2, 1, 28, 28), dtype), np.tile(np.eye(2, 3), (2, 1, 1)), 0, 0.0)
+
+
 GROUPS: tuple[tuple[str, Callable[[Backend], None]], ...] = (
     ("elementwise", _elementwise),
     ("convolution", _convolution),
@@ -168,4 +175,5 @@ GROUPS: tuple[tuple[str, Callable[[Backend], None]], ...] = (
     ("softmax and losses", _losses),
     ("optimiser steps", _optimisers),
     ("random numbers", _random),
+    ("augmentation", _augmentation),
 )
