@@ -85,7 +85,7 @@ class _Call(NamedTuple):
 
     shape: Shape  # of the pooled output
     strides: Shape
-    packed_size: int
+    packed_bytes: int
     panels: int
     packing: tuple[int, ...]
     chunks: int
@@ -116,7 +116,7 @@ def _prepare(
     return _Call(
         shape=(n, o, p, q),
         strides=(p * q * o * 4, 4, q * o * 4, o * 4),
-        packed_size=k_list.size * groups * cut.columns,
+        packed_bytes=-(-k_list.size * groups * cut.columns * 4 // 64) * 64,
         panels=groups * cut.number,
         packing=(address(k_list), k_list.size, w_strides[0], columns, cut.columns, cut.nr,
                  columns * w_strides[0]),
@@ -135,12 +135,11 @@ def conv_relu_pool(x: Any, w: Any, bias: Any, window: Window, groups: int) -> tu
     y = empty(made.shape, f4, made.strides)
     n, o, p, q = made.shape
     winners = np.empty((n, p, q, o), np.uint8)
-    packed = empty((made.packed_size,), f4)
     bias = None if bias is None else np.ascontiguousarray(bias)
-    scratch = empty((made.scratch_bytes * max_workers() // 4,), f4)
-    panels_at = address(packed)
-    pack_panels(made.panels, panels_at, address(w), *made.packing)
-    pooled(made.chunks, *made.body, address(x), address(y), address(winners), panels_at,
-           0 if bias is None else address(bias), *made.sizes, address(scratch),
+    memory = empty(((made.packed_bytes + made.scratch_bytes * max_workers()) // 4,), f4)
+    packed = address(memory)
+    pack_panels(made.panels, packed, address(w), *made.packing)
+    pooled(made.chunks, *made.body, address(x), address(y), address(winners), packed,
+           0 if bias is None else address(bias), *made.sizes, packed + made.packed_bytes,
            *made.tail)  # fmt: skip
     return y, winners.transpose(0, 3, 1, 2)

@@ -114,8 +114,9 @@ class _Call(NamedTuple):
     plan: WeightPlan
     pixels: tuple[int, ...]  # of the pooled map
     sum_columns: int
-    partial_size: int
+    partial_bytes: int
     spread: Any  # the plan of the input gradient
+    packed_bytes: int
     input_strides: Shape
     scatter: tuple[int, ...]
     scratch_bytes: int
@@ -141,11 +142,13 @@ def _prepare(
         Source(x_shape, x_strides), Source((n, o, height, width), strides), w_shape, gw_strides,
         window, 1, whole_images=True,
     )  # fmt: skip
-    spread, input_strides, scatter_bytes = None, (h * w * c * 4, 4, w * c * 4, c * 4), 0
+    spread, input_strides = None, (h * w * c * 4, 4, w * c * 4, c * 4)
+    packed_bytes = scatter_bytes = 0
     if input_too:
         spread = conv_scatter.make_plan(
             (1, o, height, width), strides, (1, c, h, w), input_strides, w_strides, window
         )
+        packed_bytes = conv_scatter.packed_bytes(spread, o)
         scatter_bytes = spread.scratch_bytes
     panel_bytes = -(-(plan.images * strides[0] + BYTES) // 64) * 64
     scratch_bytes = panel_bytes + plan.image_bytes + scatter_bytes
@@ -153,8 +156,9 @@ def _prepare(
         plan=plan,
         pixels=(height // 2, width // 2),
         sum_columns=cut.columns + WIDTH,
-        partial_size=plan.partial_bytes * plan.splits // 4,
+        partial_bytes=-(-plan.partial_bytes * plan.splits // 64) * 64,
         spread=spread,
+        packed_bytes=packed_bytes,
         input_strides=input_strides,
         scatter=(conv_scatter.scatter.load(), address(spread.table)) if spread else (0, 0),
         scratch_bytes=scratch_bytes,
@@ -188,20 +192,22 @@ def conv_relu_pool_grad(
         dense[...] = gy
         gy = dense
     gw = empty(w.shape, f4)
+    own = made.partial_bytes + made.packed_bytes
+    memory = empty(((own + made.scratch_bytes * max_workers()) // 4 + 16,), f4)
+    partials = address(memory)
     inner: Any = (0, 0, 0, 0, 0)
     if needs[0]:
         gx = empty(x.shape, f4, made.input_strides)
-        columns = conv_scatter.pack(made.spread, w)
-        inner = (address(columns), address(gx), made.input_strides[0], *made.spread.micro)
-    partials = empty((made.partial_size,), f4)
+        columns = partials + made.partial_bytes
+        conv_scatter.pack(made.spread, w, columns)
+        inner = (columns, address(gx), made.input_strides[0], *made.spread.micro)
     sums = np.empty((plan.splits, made.sum_columns), f4)
-    scratch = empty((made.scratch_bytes * max_workers() // 4 + 16,), f4)
     pooled_grads(plan.splits, address(plan.table), address(x), address(gy), address(y),
-                 address(winner), *made.pixels, address(partials), address(sums),
-                 4 * made.sum_columns, int(needs[1]), plan.micro[0], *made.scatter, *inner,
-                 address(scratch), *made.tail)  # fmt: skip
+                 address(winner), *made.pixels, partials, address(sums), 4 * made.sum_columns,
+                 int(needs[1]), plan.micro[0], *made.scatter, *inner, partials + own,
+                 *made.tail)  # fmt: skip
     if needs[1]:
-        weight_sum(plan.sums, address(plan.table), address(partials), address(gw),
+        weight_sum(plan.sums, address(plan.table), partials, address(gw),
                    address(plan.k_list), gw.strides[0], 0)  # fmt: skip
     gb = np.add.reduce(sums[:, : len(w)]) if needs[2] else None
     return gx, gw if needs[1] else None, gb

@@ -177,13 +177,16 @@ def scatter(
                     copy_floats(target + piece * x_w, source + piece * c * 4, w * c // pieces)
 
 
-def pack(plan: Plan, w: Any) -> Any:
-    """The weights as the matrix of the product: a row an output channel."""
-    cut, outputs = plan.panels, w.shape[0]
-    packed = empty((cut.columns * outputs,), np.float32)
-    pack_columns(cut.number, address(packed), address(w), w.strides[0], outputs,
-                 address(plan.columns), plan.columns.size, cut.columns, cut.nr)  # fmt: skip
-    return packed
+def packed_bytes(plan: Plan, outputs: int) -> int:
+    """Of ``pack``, rounded up to whole cache lines."""
+    return -(-plan.panels.columns * outputs * 4 // 64) * 64
+
+
+def pack(plan: Plan, w: Any, target: int) -> None:
+    """The weights as the matrix of the product, a row an output channel, to an address."""
+    cut = plan.panels
+    pack_columns(cut.number, target, address(w), w.strides[0], w.shape[0], address(plan.columns),
+                 plan.columns.size, cut.columns, cut.nr)  # fmt: skip
 
 
 def conv_input_grad(
@@ -193,9 +196,11 @@ def conv_input_grad(
     gy = to_channels_last(gy)
     gx = channels_last(shape) if into is None else into
     plan = make_plan(gy.shape, gy.strides, shape, gx.strides, w.strides, window)
-    packed = pack(plan, w)
-    scratch = empty((plan.scratch_bytes * max_workers() // 4 + 16,), np.float32)
-    scatter(shape[0], address(plan.table), address(gy), address(gx), address(packed),
-            0 if into is None else ACCUMULATE, address(scratch), plan.scratch_bytes,
+    packed = packed_bytes(plan, w.shape[0])
+    memory = empty(((packed + plan.scratch_bytes * max_workers()) // 4 + 16,), np.float32)
+    start = address(memory)
+    pack(plan, w, start)
+    scatter(shape[0], address(plan.table), address(gy), address(gx), start,
+            0 if into is None else ACCUMULATE, start + packed, plan.scratch_bytes,
             *plan.micro)  # fmt: skip
     return gx

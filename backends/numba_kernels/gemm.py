@@ -39,6 +39,7 @@ from .simd import load_i64, store_i64
 K_BLOCK = 512
 ROW_BLOCK = 128
 CHUNKS = 16  # at least, where the product is large enough to be cut
+ONE_CHUNK = 400_000  # multiply-adds below which a second thread does not pay
 SMALL = 300_000  # multiply-adds below which NumPy's call is faster than packing
 SMALL_BATCH = 60_000  # the same for a batch of matrices, which NumPy multiplies one by one
 
@@ -116,13 +117,15 @@ def _offsets(shape: Shape, strides: Shape, batch: Shape) -> np.ndarray:
 
 
 def _blocking(batch: int, m: int, n: int, k: int, panels: int) -> tuple[int, int]:
-    """(rows of a chunk, shares of the panels): at least ``CHUNKS`` chunks of a fair size."""
-    rows = min(m, ROW_BLOCK)
-    if batch * m * n * k < 2_000_000:
+    """(rows of a chunk, shares of the panels): chunks of a fair size, ``CHUNKS`` of them or more
+    when the product is large."""
+    rows, work = min(m, ROW_BLOCK), batch * m * n * k
+    if work < ONE_CHUNK:
         return rows, 1
-    while rows > 16 and batch * -(-m // rows) < CHUNKS:
+    chunks = CHUNKS if work >= 2_000_000 else 4
+    while rows > 16 and batch * -(-m // rows) < chunks:
         rows = max(16, -(-rows // 16) * 8)
-    shares = min(panels, max(1, CHUNKS // (batch * -(-m // rows))))
+    shares = min(panels, max(1, chunks // (batch * -(-m // rows))))
     return rows, shares
 
 
