@@ -55,6 +55,11 @@ def away(*shape: int, salt: int = 2) -> Array:
     return pos(*shape, salt=salt) * np.where(n(*shape, salt=salt + 1) > 0, 1.0, -1.0)
 
 
+def inner(*shape: int, salt: int = 5) -> Array:
+    """Between −0.9 and 0.9."""
+    return _rng(shape, salt).uniform(-0.9, 0.9, shape)
+
+
 def ints(high: int, *shape: int, salt: int = 3) -> Array:
     return _rng(shape, salt).integers(0, high, shape)
 
@@ -79,7 +84,8 @@ def _unary() -> list[Case]:
         "erf": (n, None), "sign": (away, np.sign), "floor": (away, np.floor),
         "ceil": (away, np.ceil), "round": (away, np.round), "clone": (n, np.array),
         "log2": (pos, np.log2), "log10": (pos, np.log10), "tan": (n, np.tan),
-        "trunc": (away, np.trunc),
+        "trunc": (away, np.trunc), "asin": (inner, np.arcsin), "acos": (inner, np.arccos),
+        "atan": (n, np.arctan),
     }  # fmt: skip
     for name, (build, oracle) in table.items():
 
@@ -223,6 +229,8 @@ def _reductions() -> list[Case]:
             )  # fmt: skip
     same = np.array([[1.5, 1.5, 1.5], [1.0, 2.0, 4.0]])
     rows += [
+        Case("var_mean", lambda m, a: m.var_mean(a, (0, 2), keepdim=True), (x,)),
+        Case("std_mean", lambda m, a: m.std_mean(a, 1, unbiased=False), (x,)),
         Case("std", lambda m, a: m.std(a, 1), (same,), None, False, "zero variance", 1),
         Case("var", lambda m, a: m.var(a, 1), (same,), None, True, "zero variance"),
         Case("logsumexp", lambda m, a: m.logsumexp(a, 1), (x,), lambda a: np.log(np.exp(a).sum(1))),
@@ -345,6 +353,8 @@ def _views() -> list[Case]:
         Case("tile", lambda m, a: m.tile(a, (2,)), (n(2, 3),), lambda a: np.tile(a, 2)),
         Case("repeat_interleave", lambda m, a: m.repeat_interleave(a, 3, 1), (n(2, 3),), lambda a: a.repeat(3, 1)),
         Case("repeat_interleave", lambda m, a: m.repeat_interleave(a, 2), (n(2, 3),), lambda a: a.repeat(2), True, "flat"),
+        Case("repeat_interleave", lambda m, a, k: m.repeat_interleave(a, k, 1), (n(2, 4), np.array([2, 0, 1, 0])), lambda a, k: a.repeat(k, 1), True, "counts"),
+        Case("repeat_interleave", lambda m, a, k: m.repeat_interleave(a, k), (n(2, 2), np.array([0, 3, 1, 2])), lambda a, k: a.repeat(k), True, "flat counts"),
         Case("cat", lambda m, a, b: m.cat([a, b, a], 1), (n(2, 3), n(2, 1)),
              lambda a, b: np.concatenate([a, b, a], 1)),
         Case("cat", lambda m, a, b: m.cat((a, b)), (n(0), n(2, 3)), None, True, "empty"),

@@ -73,7 +73,10 @@ def test_computing_primitives_launch_kernels() -> None:
     calls: dict[str, Callable[[], object]] = {
         name: lambda n=name: getattr(k, n)(a) for name in UNARY
     }  # type: ignore[misc]
-    calls |= {name: lambda n=name: getattr(k, n)(a, a) for name in BINARY}  # type: ignore[misc]
+    bits = {"bitwise_and", "bitwise_or", "bitwise_xor", "left_shift", "right_shift"}  # of integers
+    calls |= {
+        name: lambda n=name, c=b if name in bits else a: getattr(k, n)(c, c) for name in BINARY
+    }  # type: ignore[misc]
     calls |= {
         name: lambda n=name: getattr(k, n)(a, (1,), False)
         for name in "sum prod max min any all".split()

@@ -120,7 +120,7 @@ OPERATIONS: dict[str, tuple[Callable[..., Any], tuple[int, ...]]] = {
     "functions": (
         lambda x: x.exp() + (x.abs() + 1).log() + x.sin() * x.cos() + x.erf()
         + (x * x).sqrt() + x.floor() + x.ceil() + x.round() + x.sign() + tg.expm1(x)
-        + tg.log1p(x.abs()), IMAGE,
+        + tg.log1p(x.abs()) + x.tanh().asin() - x.tanh().acos() + x.atan(), IMAGE,
     ),
     "choice": (
         lambda x: tg.where((x > 0) & (x <= 1), x, -x).clamp(-0.5, 0.7).maximum(x * 0.1), IMAGE,

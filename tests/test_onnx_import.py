@@ -199,7 +199,8 @@ GRAPHS: dict[str, tuple[list[Any], Tensors, int]] = {
     "elements": ([op("Abs", "x", "a"), op("Sqrt", "a", "b"), op("Reciprocal", "a", "c"),
                   op("Neg", "c", "d"), op("Exp", "d", "e"), op("Log", "a", "f"),
                   op("Sigmoid", "f", "g"), op("Tanh", "x", "h"), op("Erf", "h", "i"),
-                  op("Sum", "b e g i")], {}, 13),
+                  op("Asin", "h", "j"), op("Acos", "h", "k"), op("Atan", "x", "l"),
+                  op("Sum", "b e g i j k l")], {}, 13),
 }  # fmt: skip
 
 

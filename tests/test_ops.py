@@ -181,12 +181,13 @@ def test_no_derivative_touches_arrays() -> None:
 
 NOT_DIFFERENTIABLE = set(
     """
-    all allclose any arange argmax argmin argsort as_tensor available_backends bernoulli bincount
+    all allclose any arange argmax argmin argsort argwhere as_tensor available_backends bernoulli
+    bincount bitwise_and bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift bitwise_xor
     count_nonzero empty empty_like eq equal eye floor_divide from_dlpack from_numpy full full_like
     ge get_backend get_num_threads get_rng_state gradcheck gradgradcheck gt is_fusion_enabled
-    is_grad_enabled is_tensor isclose isfinite isinf isnan le linspace load load_backend logical_and
-    logical_not logical_or logical_xor lt manual_seed memory_report ne nonzero normal numel ones
-    ones_like promote_types rand rand_like randint randint_like randn randn_like randperm
+    is_grad_enabled is_tensor isclose isfinite isin isinf isnan le linspace load load_backend
+    logical_and logical_not logical_or logical_xor lt manual_seed memory_report ne nonzero normal
+    numel ones ones_like promote_types rand rand_like randint randint_like randn randn_like randperm
     receptive_field result_type save set_backend set_conv_algorithm set_fusion set_num_threads
     set_rng_state summary tensor unique use_backend zeros zeros_like
     """.split()

@@ -110,7 +110,7 @@ def test_promotion_of_choices_is_pytorchs() -> None:
 NUMERIC = (
     "neg exp expm1 log log1p sqrt rsqrt square reciprocal sin cos tanh sigmoid erf sign sum mean prod "
     "amax amin max min any all logical_not isnan isinf isfinite var std norm count_nonzero log2 log10 "
-    "tan trunc nan_to_num unique bincount bernoulli"
+    "tan trunc nan_to_num unique bincount bernoulli asin acos atan bitwise_not"
 ).split()
 
 
@@ -179,6 +179,16 @@ inf, nan = float("inf"), float("nan")
         "m.ones(2).mul_(2).addcmul_(m.ones(2), m.ones(2), value=3).addcdiv_(m.ones(2), m.tensor([2.0, 4.0]))",
         "m.ones(2).lerp_(m.zeros(2), 0.25)", "m.tensor([1.2, 5.0]).ceil_().clip_(3, 4)", "m.ones(2).new_tensor([1, 2])",
         "m.ones(2, 3).byte()", "m.tensor([1.5]).cpu()", "m.tensor([m.pi, m.inf, m.nan])",
+        "m.asin(m.tensor([-1.0, 1.0, 2.0]))", "m.acos(m.tensor([-1, 0, 1]))", "m.atan(m.tensor([inf, -inf, nan]))",
+        "m.tensor([0, 5, 255]).byte() & 7", "m.tensor([-3, 7]) | m.tensor([1, 8]).int()", "m.tensor([-3, 7]) ^ m.tensor(True)",
+        "~m.tensor([0, 1, 255]).byte()", "~m.tensor([-3, 7]).int()", "~m.tensor([True, False])", "6 & m.tensor([3, 4])",
+        "m.tensor([True, False]) | m.tensor([False, False])", "m.tensor([True, False]) ^ 1", "m.tensor([True]) << 3",
+        "m.tensor([-3, 7]) << m.tensor([[1], [2]])", "m.tensor([-9, 9]).int() >> 2", "1 << m.tensor([0, 3])",
+        "m.tensor([200]).byte() << 1", "m.bitwise_right_shift(m.tensor([200]).byte(), 7)", "m.bitwise_not(m.tensor([]).long())",
+        "m.argwhere(m.tensor([[0, 2], [3, 0]]))", "m.isin(m.tensor([[1, 2], [3, 4]]), m.tensor([4, 1, 9]))",
+        "m.isin(m.tensor([1.0, nan]), m.tensor([nan, 1.0]))", "m.isin(m.tensor([1, 2]), 2, invert=True)", "m.isin(2, m.tensor([1, 2]))",
+        "m.isin(m.tensor([1, 2]), m.tensor([]).long())", "m.tensor([3, 4]).repeat_interleave(m.tensor([0, 0]))",
+        "m.ones(2, 3).repeat_interleave(m.tensor([2]), 0)", "m.std_mean(m.tensor([1.0, 2.0, 4.0]), unbiased=False)[0]",
         "m.topk(m.tensor([1, 4, 2]), 2)[1]", "m.std(m.tensor([[2.0, 2.0], [1.0, 3.0]]), 1)",
     ],
 )  # fmt: skip
@@ -211,6 +221,13 @@ def test_corners_equal_pytorch(text: str) -> None:
         ("tg.ones(2, 2, 2).diag()", ValueError, "a vector or a matrix"), ("tg.ones(2).mv(tg.ones(2))", ValueError, "2 dimensions"),
         ("tg.bincount(tg.ones(2))", TypeError, "integer"), ("tg.bincount(tg.tensor([-1]))", ValueError, "negative"),
         ("tg.bincount(tg.tensor([1]), tg.ones(2))", ValueError, r"weights \(2,\)"),
+        ("~tg.ones(2)", TypeError, r"bitwise_not \(~\): expected integers or booleans, received float32"),
+        ("tg.tensor([1]) & 1.5", TypeError, "compare first"), ("tg.ones(2) << 1", TypeError, "expected integers, received float32"),
+        ("tg.tensor([True]) >> tg.tensor([True])", TypeError, "expected integers, received bool; convert"),
+        ("tg.ones(3).repeat_interleave(tg.tensor([1, 2]))", ValueError, r"expected 3 repeats .* received \[1, 2\]"),
+        ("tg.ones(2).repeat_interleave(tg.tensor([1, -2]))", ValueError, "at least 0"),
+        ("tg.ones(2).repeat_interleave(tg.ones(2))", TypeError, "integer repeats, received float32"),
+        ("tg.ones(2).to('cuda')", ValueError, "here a backend is what a device is elsewhere"),
         ("tg.bernoulli(tg.tensor([1.5]))", ValueError, "from 0 to 1"), ("tg.ones(2).sum(0, axis=0)", TypeError, "dim"),
         ("tg.ones(2).sum(dim=0, axis=0)", TypeError, "axis is another name of dim"),
         ("tg.tensor([1]) // 0", ZeroDivisionError, "float"), ("iter(tg.ones(()))", TypeError, "0-d"),
@@ -407,3 +424,7 @@ def test_ranges_and_moments() -> None:
     assert abs(z.mean()) < 0.03 and abs(z.std() - 1) < 0.02
     assert set(k.tolist()) == {-2, -1, 0, 1, 2} and abs((k == 0).mean() - 0.2) < 0.015
     assert sorted(tg.randperm(50).tolist()) == list(range(50)) and tg.randperm(0).shape == (0,)
+
+
+def test_device_is_where_the_elements_lie() -> None:
+    assert tg.ones(2, backend="numpy").device == tg.ones(2).device == "cpu"

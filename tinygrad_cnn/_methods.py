@@ -21,15 +21,6 @@ if TYPE_CHECKING:
     from .tensor import Tensor
 
 
-def _boolean(symbol: str, *operands: Any) -> None:
-    for x in operands:
-        if not isinstance(x, bool) and getattr(x, "dtype", None) != "bool":
-            found = getattr(x, "dtype", type(x).__name__)
-            raise TypeError(
-                f"{symbol} joins boolean tensors, received {found}; compare first, as in (x > 0)"
-            )
-
-
 def _one(arguments: tuple[Any, ...]) -> Any:
     """The sequence meant by ``x.f(2, 3)`` and by ``x.f((2, 3))``."""
     return arguments[0] if len(arguments) == 1 else arguments
@@ -138,26 +129,34 @@ class TensorMethods:
         return ops.ge(self, other)
 
     def __and__(self, other: Any) -> Tensor:
-        _boolean("&", self, other)
-        return ops.logical_and(self, other)
+        return ops.bitwise_and(self, other)
 
     __rand__ = __and__
 
     def __or__(self, other: Any) -> Tensor:
-        _boolean("|", self, other)
-        return ops.logical_or(self, other)
+        return ops.bitwise_or(self, other)
 
     __ror__ = __or__
 
     def __xor__(self, other: Any) -> Tensor:
-        _boolean("^", self, other)
-        return ops.logical_xor(self, other)
+        return ops.bitwise_xor(self, other)
 
     __rxor__ = __xor__
 
+    def __lshift__(self, other: Any) -> Tensor:
+        return ops.bitwise_left_shift(self, other)
+
+    def __rlshift__(self, other: Any) -> Tensor:
+        return ops.bitwise_left_shift(other, self)
+
+    def __rshift__(self, other: Any) -> Tensor:
+        return ops.bitwise_right_shift(self, other)
+
+    def __rrshift__(self, other: Any) -> Tensor:
+        return ops.bitwise_right_shift(other, self)
+
     def __invert__(self) -> Tensor:
-        _boolean("~", self)
-        return ops.logical_not(self)
+        return ops.bitwise_not(self)
 
     def __neg__(self) -> Tensor:
         return ops.neg(self)
@@ -246,6 +245,15 @@ class TensorMethods:
     def tan(self) -> Tensor:
         return ops.tan(self)
 
+    def asin(self) -> Tensor:
+        return ops.asin(self)
+
+    def acos(self) -> Tensor:
+        return ops.acos(self)
+
+    def atan(self) -> Tensor:
+        return ops.atan(self)
+
     def tanh(self) -> Tensor:
         return ops.tanh(self)
 
@@ -260,6 +268,9 @@ class TensorMethods:
 
     def logical_not(self) -> Tensor:
         return ops.logical_not(self)
+
+    def bitwise_not(self) -> Tensor:
+        return ops.bitwise_not(self)
 
     def isnan(self) -> Tensor:
         return ops.isnan(self)
@@ -323,6 +334,21 @@ class TensorMethods:
 
     def logical_xor(self, other: Any) -> Tensor:
         return ops.logical_xor(self, other)
+
+    def bitwise_and(self, other: Any) -> Tensor:
+        return ops.bitwise_and(self, other)
+
+    def bitwise_or(self, other: Any) -> Tensor:
+        return ops.bitwise_or(self, other)
+
+    def bitwise_xor(self, other: Any) -> Tensor:
+        return ops.bitwise_xor(self, other)
+
+    def bitwise_left_shift(self, other: Any) -> Tensor:
+        return ops.bitwise_left_shift(self, other)
+
+    def bitwise_right_shift(self, other: Any) -> Tensor:
+        return ops.bitwise_right_shift(self, other)
 
     def matmul(self, other: Any) -> Tensor:
         return ops.matmul(self, other)
@@ -565,7 +591,7 @@ class TensorMethods:
     def repeat(self, *repeats: Any) -> Tensor:
         return ops.repeat(self, _one(repeats))
 
-    def repeat_interleave(self, repeats: int, dim: int | None = None) -> Tensor:
+    def repeat_interleave(self, repeats: Any, dim: int | None = None) -> Tensor:
         return ops.repeat_interleave(self, repeats, dim)
 
     def tile(self, *dims: Any) -> Tensor:
@@ -647,6 +673,11 @@ class TensorMethods:
     def nbytes(self) -> int:
         """How many bytes the elements take."""
         return self.array.size * self.dtype.itemsize  # type: ignore[no-any-return]
+
+    @property
+    def device(self) -> str:
+        """Where the elements lie: "cpu", or "cuda" with the backend cupy."""
+        return "cpu" if isinstance(self.array, np.ndarray) else "cuda"
 
     def is_floating_point(self) -> bool:
         return self.dtype.kind == "f"  # type: ignore[no-any-return]

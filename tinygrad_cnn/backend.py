@@ -117,6 +117,9 @@ class Backend(Protocol):
     sqrt: Elementwise
     sin: Elementwise
     cos: Elementwise
+    arcsin: Elementwise
+    arccos: Elementwise
+    arctan: Elementwise
     tanh: Elementwise
     floor: Elementwise
     ceil: Elementwise
@@ -140,6 +143,11 @@ class Backend(Protocol):
     logical_or: Elementwise
     logical_xor: Elementwise
     logical_not: Elementwise
+    bitwise_and: Elementwise
+    bitwise_or: Elementwise
+    bitwise_xor: Elementwise
+    left_shift: Elementwise
+    right_shift: Elementwise
     isnan: Elementwise
     isinf: Elementwise
     isfinite: Elementwise
@@ -412,6 +420,8 @@ def load_backend(name: str) -> Backend:
     if target is None:
         near = difflib.get_close_matches(name, backend_names(), 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
+        if name in ("cpu", "cuda", "gpu"):
+            hint = "; here a backend is what a device is elsewhere: numba on the CPU, cupy on a GPU"
         raise ValueError(
             f"unknown backend {name!r}: expected one of {', '.join(backend_names())}{hint}"
         )

@@ -1,14 +1,24 @@
 """Operations on tensors, one file a family; each is a class (forward above backward) and a
 function.
 
-elementwise (two or three operands), unary (one), views (shapes, indexing), reduce (sums, extremes),
-index (joining, gathering), linalg (products), create (new tensors), composed (a line of others),
-counting (which values occur); conv, pool, normalization,
-activation, loss and others are what neural networks add; fused joins some of them.
+elementwise (two or three operands), unary (one), arcs (inverse trigonometric), bitwise (integers),
+views (shapes, indexing), reduce (sums, extremes), moments (two of them), index (joining,
+gathering), selecting (which elements, how often), counting (which values occur), linalg (products),
+create (new tensors), composed (a line of others); conv, pool, normalization, activation, loss and
+others are what neural networks add; fused joins some of them.
 """
 
 from . import fused as fused
 from .activation import log_softmax, relu, softmax
+from .arcs import acos, asin, atan
+from .bitwise import (
+    bitwise_and,
+    bitwise_left_shift,
+    bitwise_not,
+    bitwise_or,
+    bitwise_right_shift,
+    bitwise_xor,
+)
 from .composed import (
     addcdiv,
     addcmul,
@@ -91,7 +101,6 @@ from .index import (
     masked_select,
     nonzero,
     repeat,
-    repeat_interleave,
     roll,
     scatter,
     scatter_add,
@@ -103,6 +112,7 @@ from .index import (
     unbind,
 )
 from .linalg import bmm, dot, einsum, matmul, mm, outer, tensordot, trace
+from .moments import std_mean, var_mean
 from .reduce import (
     all,
     amax,
@@ -127,6 +137,7 @@ from .reduce import (
     topk,
     var,
 )
+from .selecting import argwhere, isin, repeat_interleave
 from .unary import (
     abs,
     ceil,
@@ -169,21 +180,23 @@ from .views import (
 )
 
 __all__ = [
-    "abs", "add", "addcdiv", "addcmul", "all", "allclose", "amax", "amin", "any", "arange",
-    "argmax", "argmin", "argsort", "bernoulli", "bincount", "bmm", "broadcast_to", "cast", "cat",
-    "ceil", "chunk", "clamp", "clip", "clone", "concat", "concatenate", "contiguous", "cos",
-    "count_nonzero", "cumprod", "cumsum", "diag", "diagonal", "div", "dot", "einsum", "empty",
-    "empty_like", "eq", "equal", "erf", "exp", "expand", "expm1", "eye", "flatten", "flip", "floor",
-    "floor_divide", "full", "full_like", "gather", "ge", "getitem", "gt", "hstack", "index_select",
-    "is_tensor", "isclose", "isfinite", "isinf", "isnan", "le", "lerp", "linspace", "log", "log10",
-    "log1p", "log2", "log_softmax", "logical_and", "logical_not", "logical_or", "logical_xor",
-    "logsumexp", "lt", "masked_fill", "masked_select", "matmul", "max", "maximum", "mean", "median",
-    "meshgrid", "min", "minimum", "mm", "movedim", "mul", "mv", "nan_to_num", "narrow", "ne", "neg",
-    "nonzero", "norm", "normal", "numel", "ones", "ones_like", "outer", "permute", "power", "prod",
-    "rand_like", "randint_like", "randn_like", "ravel", "reciprocal", "relu", "remainder", "repeat",
+    "abs", "acos", "add", "addcdiv", "addcmul", "all", "allclose", "amax", "amin", "any", "arange",
+    "argmax", "argmin", "argsort", "argwhere", "asin", "atan", "bernoulli", "bincount",
+    "bitwise_and", "bitwise_left_shift", "bitwise_not", "bitwise_or", "bitwise_right_shift",
+    "bitwise_xor", "bmm", "broadcast_to", "cast", "cat", "ceil", "chunk", "clamp", "clip", "clone",
+    "concat", "concatenate", "contiguous", "cos", "count_nonzero", "cumprod", "cumsum", "diag",
+    "diagonal", "div", "dot", "einsum", "empty", "empty_like", "eq", "equal", "erf", "exp",
+    "expand", "expm1", "eye", "flatten", "flip", "floor", "floor_divide", "full", "full_like",
+    "gather", "ge", "getitem", "gt", "hstack", "index_select", "is_tensor", "isclose", "isfinite",
+    "isin", "isinf", "isnan", "le", "lerp", "linspace", "log", "log10", "log1p", "log2",
+    "log_softmax", "logical_and", "logical_not", "logical_or", "logical_xor", "logsumexp", "lt",
+    "masked_fill", "masked_select", "matmul", "max", "maximum", "mean", "median", "meshgrid", "min",
+    "minimum", "mm", "movedim", "mul", "mv", "nan_to_num", "narrow", "ne", "neg", "nonzero", "norm",
+    "normal", "numel", "ones", "ones_like", "outer", "permute", "power", "prod", "rand_like",
+    "randint_like", "randn_like", "ravel", "reciprocal", "relu", "remainder", "repeat",
     "repeat_interleave", "reshape", "roll", "round", "rsqrt", "scatter", "scatter_add", "setitem",
     "sigmoid", "sign", "sin", "softmax", "sort", "split", "sqrt", "square", "squeeze", "stack",
-    "std", "sub", "sum", "swapaxes", "t", "tan", "tanh", "tensordot", "tile", "to", "topk", "trace",
-    "transpose", "tril", "triu", "trunc", "unbind", "unflatten", "unique", "unsqueeze", "var",
-    "vstack", "where", "zeros", "zeros_like",
+    "std", "std_mean", "sub", "sum", "swapaxes", "t", "tan", "tanh", "tensordot", "tile", "to",
+    "topk", "trace", "transpose", "tril", "triu", "trunc", "unbind", "unflatten", "unique",
+    "unsqueeze", "var", "var_mean", "vstack", "where", "zeros", "zeros_like",
 ]  # fmt: skip

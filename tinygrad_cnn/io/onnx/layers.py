@@ -26,7 +26,8 @@ def _plain(function: Any) -> Operator:
 LAYERS.update({
     kind: _plain(function)
     for kind, function in {
-        "Abs": ops.abs, "Add": ops.add, "And": ops.logical_and, "Ceil": ops.ceil, "Cos": ops.cos,
+        "Abs": ops.abs, "Acos": ops.acos, "Add": ops.add, "And": ops.logical_and,
+        "Asin": ops.asin, "Atan": ops.atan, "Ceil": ops.ceil, "Cos": ops.cos,
         "Equal": ops.eq, "Erf": ops.erf, "Exp": ops.exp, "Floor": ops.floor, "Greater": ops.gt,
         "GreaterOrEqual": ops.ge, "HardSwish": F.hardswish, "Identity": lambda x: x,
         "IsNaN": ops.isnan, "Less": ops.lt, "LessOrEqual": ops.le, "Log": ops.log,

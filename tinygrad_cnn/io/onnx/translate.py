@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...geometry import Window
-from ...ops import activation, elementwise, linalg, reduce, unary, views
+from ...ops import activation, arcs, elementwise, linalg, reduce, unary, views
 from ...ops.activation import SELU_ALPHA, SELU_SCALE
 from ...ops.conv import Conv, ConvInputGrad
 from ...ops.index import Concatenate, Gather, Pad
@@ -44,7 +44,7 @@ _SAME: dict[type[Op], str] = {
     elementwise.Subtract: "Sub", linalg.MatMul: "MatMul", unary.Absolute: "Abs", unary.Cos: "Cos",
     unary.Erf: "Erf", unary.Exp: "Exp", unary.Log: "Log", unary.Negative: "Neg",
     unary.Sigmoid: "Sigmoid", unary.Sin: "Sin", unary.Sqrt: "Sqrt", unary.Tanh: "Tanh",
-    Concatenate: "Concat",
+    arcs.Acos: "Acos", arcs.Asin: "Asin", arcs.Atan: "Atan", Concatenate: "Concat",
 }  # fmt: skip
 
 
