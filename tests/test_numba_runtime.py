@@ -355,6 +355,17 @@ def test_pool_counts_and_limit() -> None:
     assert pool_.report()["pooled"] == 0
 
 
+def test_a_free_block_of_up_to_twice_the_size_serves() -> None:
+    pool_ = memory.Pool()
+    large = pool_.take(1_000_000)
+    pool_.give_back(large)
+    assert pool_.take(600_000) is large
+    assert pool_.report()["in_use"] == len(large) and pool_.report()["pooled"] == 0
+    pool_.give_back(large)
+    assert len(pool_.take(400_000)) <= 450_000
+    assert pool_.take(1_000_000) is large
+
+
 # -- awkward memory -------------------------------------------------------------------------------
 GUARD = 64  # bytes before and after every result
 

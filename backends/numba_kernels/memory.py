@@ -5,8 +5,8 @@ it), so blocks are kept and handed out again. A block goes back when the last ar
 dies, and not before: its arrays hang on a small ``Lease`` object whose end returns the block.
 
 Blocks come in size classes, eight to a doubling (at most 12.5 % is lost), start at multiples of 64
-bytes (a vector register's width, a cache line) and are kept up to a limit. Small arrays are NumPy's
-own affair.
+bytes (a vector register's width, a cache line) and are kept up to a limit. When a class has no free
+block, a larger one serves before the system is asked. Small arrays are NumPy's own affair.
 """
 
 from __future__ import annotations
@@ -63,13 +63,24 @@ class Pool:
         size = -(-nbytes >> step) << step
         with self._lock:
             blocks = self._free.get(size)
-            block = blocks.pop() if blocks else None
+            block = blocks.pop() if blocks else self._larger(size)
             if block is not None:
+                size = len(block)
                 self._pooled -= size
             self._in_use += size
             if self._in_use > self._peak:
                 self._peak = self._in_use
         return self._allocate(size) if block is None else block
+
+    def _larger(self, size: int) -> Any:
+        """A free block of one of the eight classes above, up to twice the size, or None: a pass
+        backward finds the blocks of the pass forward too large or too small otherwise."""
+        for _ in range(8):
+            size += 1 << size.bit_length() - 4
+            blocks = self._free.get(size)
+            if blocks:
+                return blocks.pop()
+        return None
 
     def _allocate(self, size: int) -> Any:
         try:
