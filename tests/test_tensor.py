@@ -185,7 +185,7 @@ inf, nan = float("inf"), float("nan")
         "m.tensor([True, False]) | m.tensor([False, False])", "m.tensor([True, False]) ^ 1", "m.tensor([True]) << 3",
         "m.tensor([-3, 7]) << m.tensor([[1], [2]])", "m.tensor([-9, 9]).int() >> 2", "1 << m.tensor([0, 3])",
         "m.tensor([200]).byte() << 1", "m.bitwise_right_shift(m.tensor([200]).byte(), 7)", "m.bitwise_not(m.tensor([]).long())",
-        "m.argwhere(m.tensor([[0, 2], [3, 0]]))", "m.isin(m.tensor([[1, 2], [3, 4]]), m.tensor([4, 1, 9]))",
+        "m.tensor([[0, 2], [3, 0]]).argwhere()", "m.isin(m.tensor([[1, 2], [3, 4]]), m.tensor([4, 1, 9]))",
         "m.isin(m.tensor([1.0, nan]), m.tensor([nan, 1.0]))", "m.isin(m.tensor([1, 2]), 2, invert=True)", "m.isin(2, m.tensor([1, 2]))",
         "m.isin(m.tensor([1, 2]), m.tensor([]).long())", "m.tensor([3, 4]).repeat_interleave(m.tensor([0, 0]))",
         "m.ones(2, 3).repeat_interleave(m.tensor([2]), 0)", "m.std_mean(m.tensor([1.0, 2.0, 4.0]), unbiased=False)[0]",

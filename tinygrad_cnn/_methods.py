@@ -624,6 +624,9 @@ class TensorMethods:
     def nonzero(self) -> Tensor:
         return ops.nonzero(self)
 
+    def argwhere(self) -> Tensor:
+        return ops.argwhere(self)
+
     def scatter(self, *args: Any, **kwargs: Any) -> Tensor:
         return ops.scatter(self, *args, **kwargs)
 
