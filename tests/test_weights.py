@@ -331,6 +331,14 @@ def test_npz_and_npy() -> None:
     assert tg.load("w.npy").tolist() == arrays["fortran"].tolist()
 
 
+@pytest.mark.parametrize("header", [b"{'shape': (2, ", b"{'shape': (2)\x00", b"  {\n 1\n  2"])
+def test_damaged_npy_header(header: bytes) -> None:
+    header = header.ljust(117) + b"\n"
+    Path("w.npy").write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header)
+    with pytest.raises(ValueError, match=r"w.npy: cannot be read as an .npy file"):
+        tg.load("w.npy")
+
+
 def test_npz_attacks() -> None:
     np.savez("w.npz", w=np.array([Shell()], dtype=object), allow_pickle=True)
     with pytest.raises(ValueError, match="array of numbers, received object"):

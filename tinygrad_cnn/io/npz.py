@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -22,8 +23,8 @@ SPARE = 256 << 20
 
 # What reading a damaged or lying file can raise; zipfile seeks to any place that the file names.
 DAMAGE = (
-    ValueError, OSError, EOFError, RuntimeError, OverflowError, struct.error, zlib.error,
-    zipfile.BadZipFile,
+    ValueError, OSError, EOFError, RuntimeError, OverflowError, SyntaxError, tokenize.TokenError,
+    struct.error, zlib.error, zipfile.BadZipFile,
 )  # fmt: skip
 
 
