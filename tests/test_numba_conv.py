@@ -8,9 +8,6 @@ shows in the result.
 from __future__ import annotations
 
 import itertools
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -464,10 +461,10 @@ def test_channels_last_copies() -> None:
 
 @pytest.mark.parametrize("columns", range(1, 20))
 def test_panels_cover_the_columns_once(columns: int) -> None:
-    cut = microkernel.panels(columns * simd.WIDTH - 1)
+    cut = microkernel.panels(columns * simd.WIDTH - (simd.WIDTH > 1))
     assert cut.columns == columns * simd.WIDTH
     assert 1 <= cut.narrow <= cut.wide <= 3
-    assert microkernel.panels(2).columns in (4, simd.WIDTH // 2)
+    assert microkernel.panels(2).columns == {16: 8, 8: 4, 4: 4, 1: 2}[simd.WIDTH]
 
 
 def test_vector_operations() -> None:
@@ -492,7 +489,7 @@ def test_vector_operations() -> None:
     x, y = rng.standard_normal((2, width), dtype=np.float32)
     out = np.full((8, width), 7, np.float32)
     out[6] = np.arange(width) - 3
-    out[7, :3] = np.nan, -1, 2
+    out[7] = signs = np.resize(np.float32([-1, np.nan, 2]), width)
     kernel_of(body, "test_vector_operations", False)(1, address(x), address(y), address(out))
     np.testing.assert_allclose(out[0], x * y + 1, rtol=1e-6, atol=1e-6)
     np.testing.assert_array_equal(out[1], x / y - x)
@@ -500,7 +497,7 @@ def test_vector_operations() -> None:
     np.testing.assert_allclose(out[3, 0], x.sum(), rtol=1e-5)
     np.testing.assert_array_equal(out[4], np.where(x > y, x * y, x + y))
     np.testing.assert_array_equal(out[5], 2.0 ** out[6])
-    assert np.isnan(out[7, 0]) and out[7, 1] == 0 and out[7, 2] == 2
+    np.testing.assert_array_equal(out[7], np.maximum(signs, 0))
 
 
 def test_the_algorithm_can_be_chosen() -> None:
@@ -523,24 +520,3 @@ def test_the_algorithm_can_be_chosen() -> None:
 def test_arrays_come_from_the_pool() -> None:
     """The guard fixture replaces the allocator that the modules name ``empty``."""
     assert all(getattr(module, "empty", None) is not memory.empty for module in MODULES)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("lanes", sorted({4, 8, 16} - {simd.WIDTH}))
-def test_other_vector_widths(lanes: int, tmp_path: Any) -> None:
-    """The tests of this file with the vectors of other processors, which this one emulates."""
-    environment = os.environ | {
-        "TINYGRAD_CNN_SIMD": str(lanes),
-        "TINYGRAD_CNN_CACHE": str(tmp_path),
-    }
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        __file__,
-        "-k",
-        "not widths and (1 or 2 or shares)",
-    ]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert run.returncode == 0, run.stdout[-2000:]

@@ -31,6 +31,7 @@ from tinygrad_cnn.geometry import Shape, Window
 from .layout import copy_window
 from .microkernel import (
     MAX_ROWS,
+    REGISTERS,
     TILE_ROWS,
     columns_kernel,
     even_rows,
@@ -39,7 +40,6 @@ from .microkernel import (
     rows_kernel,
 )
 from .runtime import address
-from .simd import WIDTH
 
 CACHE_BYTES = 256 * 1024  # what a chunk may hold of the input, and a panel of weights: half an L2
 MAX_EVEN_STEP = 1024  # bytes: with wider pixels the loops are long, and a tile by list as fast
@@ -364,8 +364,7 @@ def column_tile(taps: int, run: int, nv: int) -> tuple[int, int]:
     The tile's registers bound it; unlike ``rows_kernel`` it needs only one address. Short runs
     (first layers, 1 to 3 channels) put several taps into one tile.
     """
-    registers = 16 if WIDTH == 8 else 32
-    most = min((registers - 1 - nv) // nv, 28)
+    most = min((REGISTERS - 1 - nv) // nv, 28)
     if run <= most:
         return max(
             t for t in range(1, taps + 1) if taps % t == 0 and t * run <= max(most, run)

@@ -1,5 +1,4 @@
-"""More vector operations for the kernels beside convolution: parts of vectors, and small integers
-as bytes."""
+"""More vector operations: several vectors at once, parts of vectors, small integers as bytes."""
 
 from __future__ import annotations
 
@@ -11,7 +10,22 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .runtime import device
-from .simd import I8, I32, MASK, VECTOR, WIDTH, emit_mask, f32xN, load, load_part, store, store_part
+from .simd import (
+    I8,
+    I32,
+    MASK,
+    VECTOR,
+    WIDTH,
+    const,
+    emit_load,
+    emit_mask,
+    emit_store,
+    f32xN,
+    load,
+    load_part,
+    store,
+    store_part,
+)
 
 _BYTES = ir.VectorType(I8, WIDTH)
 
@@ -29,6 +43,32 @@ def vput(p: int, v: Any, lanes: int) -> None:
         store(p, v)
     else:
         store_part(p, v, lanes)
+
+
+@intrinsic(prefer_literal=True)
+def take(typingctx: Any, address: Any, step: Any, count: Any) -> Any:
+    """``count`` (a literal) vectors, ``step`` bytes apart, as a tuple."""
+    n = count.literal_value
+
+    def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+        places = [b.add(arguments[0], b.mul(arguments[1], const(i))) for i in range(n)]
+        values = [emit_load(b, place) for place in places]
+        return context.make_tuple(b, signature.return_type, values)
+
+    return types.UniTuple(f32xN, n)(types.int64, types.int64, count), generate
+
+
+@intrinsic
+def put(typingctx: Any, address: Any, step: Any, vectors: Any) -> Any:
+    """The vectors of a tuple, ``step`` bytes apart."""
+
+    def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+        address, step, vectors = arguments
+        for i, v in enumerate(cgutils.unpack_tuple(b, vectors)):
+            emit_store(b, v, b.add(address, b.mul(step, const(i))))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, vectors), generate
 
 
 @intrinsic

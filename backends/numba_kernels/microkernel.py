@@ -60,9 +60,11 @@ from .simd import (
 ACCUMULATE = 1  # start from what C holds
 RELU = 2  # C = max(C, 0) at the end
 
+# Vector registers: 32 with AVX-512 and on ARM, 16 with AVX2; scalars find at least 16.
+REGISTERS = {16: 32, 8: 16, 4: 32, 1: 16}[WIDTH]
 # MR for NV = 1, 2, 3: MR·NV sums, NV vectors of B and one broadcast must fit in the vector
-# registers (32 with AVX-512 and on ARM, 16 with AVX2), MR addresses in the 16 integer ones.
-TILE_ROWS = {16: (8, 8, 8), 8: (8, 6, 4), 4: (8, 8, 8)}[WIDTH]
+# registers, MR addresses in the 16 integer ones.
+TILE_ROWS = {32: (8, 8, 8), 16: (8, 6, 4)}[REGISTERS]
 MAX_ROWS = max(TILE_ROWS)  # of a tile with a list of rows
 
 
@@ -101,11 +103,7 @@ def panels(columns: int) -> Panels:
 
 
 # The same for tiles of evenly spaced rows, which need one address: fewest and most rows.
-EVEN_ROWS = {
-    16: ((7, 16), (6, 10), (6, 8)),
-    8: ((6, 12), (4, 6), (3, 4)),
-    4: ((7, 16), (6, 10), (6, 8)),
-}[WIDTH]
+EVEN_ROWS = {32: ((7, 16), (6, 10), (6, 8)), 16: ((6, 12), (4, 6), (3, 4))}[REGISTERS]
 
 
 def even_rows(length: int, nv: int) -> int:

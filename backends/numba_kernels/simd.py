@@ -2,8 +2,9 @@
 
 Numba leaves vector code to LLVM's auto-vectoriser, which reaches 20–40 % of the peak on convolution
 loops. Here the vector is a value of its own instead: a kernel says ``fma(a, b, c)`` and gets one
-fused multiply-add instruction on N lanes. N is 16 with AVX-512, 8 with AVX2, 4 with NEON and SSE;
-kernels are written for any N and read it as the constant ``WIDTH``.
+fused multiply-add instruction on N lanes. N is 16 with AVX-512, 8 with AVX2, 4 with NEON and SSE,
+and 1 on any other processor: a vector of one lane is a scalar, and the same kernels are then plain
+loops. They are written for any N and read it as the constant ``WIDTH``.
 
 Memory is addressed by plain 64-bit integers (bytes). A kernel that takes only integers compiles
 several times faster than one that takes arrays, has one specialisation, and can be called in
@@ -32,6 +33,7 @@ from __future__ import annotations
 
 import operator
 import os
+import platform
 from typing import Any
 
 from llvmlite import binding, ir
@@ -41,16 +43,20 @@ from numba.extending import intrinsic, models, overload, register_model
 
 
 def _register_lanes() -> int:
-    """float32 lanes of the widest register; TINYGRAD_CNN_SIMD (4, 8, 16) overrides it."""
+    """float32 lanes of the widest register; TINYGRAD_CNN_SIMD (1, 4, 8, 16) overrides it."""
     wanted = os.environ.get("TINYGRAD_CNN_SIMD")
     if wanted is not None:
-        if wanted not in ("4", "8", "16"):
-            raise ValueError(f"TINYGRAD_CNN_SIMD: expected 4, 8 or 16 lanes, received {wanted!r}")
+        if wanted not in ("1", "4", "8", "16"):
+            raise ValueError(
+                f"TINYGRAD_CNN_SIMD: expected 1, 4, 8 or 16 lanes, received {wanted!r}"
+            )
         return int(wanted)
     features = binding.get_host_cpu_features()
     if features.get("avx512f"):
         return 16
-    return 8 if features.get("avx2") else 4
+    if features.get("avx2"):
+        return 8
+    return 4 if platform.machine().lower() in ("x86_64", "amd64", "aarch64", "arm64") else 1
 
 
 WIDTH = _register_lanes()

@@ -44,7 +44,7 @@ PANEL_ROWS = 64  # of the sums in a chunk that adds up and transforms back at on
 SUM_ROWS = 16  # channels of a chunk that transforms sums back
 # Rows of the micro-kernel for one vector and for two or three: they divide every padded channel
 # count and fit the registers.
-MR_ONE, MR_MORE = {16: (16, 8), 8: (8, 4), 4: (4, 4)}[WIDTH]
+MR_ONE, MR_MORE = {16: (16, 8), 8: (8, 4), 4: (4, 4), 1: (1, 1)}[WIDTH]
 
 
 @device

@@ -23,63 +23,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .lanes import put, take
 from .runtime import device
 from .simd import BYTES, fma, load, prefetch, splat, store, vmax
 
 _F = np.float32
-
-
-@device(inline=True)
-def take_2(place, step):
-    """The vectors at place and place + step."""
-    return load(place), load(place + step)
-
-
-@device(inline=True)
-def take_3(place, step):
-    """Three vectors ``step`` apart."""
-    return load(place), load(place + step), load(place + 2 * step)
-
-
-@device(inline=True)
-def take_4(place, step):
-    """Four of them."""
-    return load(place), load(place + step), load(place + 2 * step), load(place + 3 * step)
-
-
-@device(inline=True)
-def put_2(place, step, v):
-    """The first two vectors of a tuple at place and place + step."""
-    store(place, v[0])
-    store(place + step, v[1])
-
-
-@device(inline=True)
-def put_3(place, step, v):
-    """Three of them."""
-    put_2(place, step, v)
-    store(place + 2 * step, v[2])
-
-
-@device(inline=True)
-def put_4(place, step, v):
-    """Four of them."""
-    put_3(place, step, v)
-    store(place + 3 * step, v[3])
-
-
-@device(inline=True)
-def put_5(place, step, v):
-    """Five of them."""
-    put_4(place, step, v)
-    store(place + 4 * step, v[4])
-
-
-@device(inline=True)
-def put_6(place, step, v):
-    """Six of them."""
-    put_5(place, step, v)
-    store(place + 5 * step, v[5])
 
 
 # -- 1-D transforms of the vectors at p, p + s, …, for r = 3 ---------------------------------------
@@ -88,8 +36,7 @@ def put_6(place, step, v):
 @device(inline=True)
 def _input_3(p, s):
     """Bᵀ d."""
-    d0, d1, d2, d3 = take_4(p, s)
-    d4, d5 = take_2(p + 4 * s, s)
+    d0, d1, d2, d3, d4, d5 = take(p, s, 6)
     two, four, five = splat(_F(2)), splat(_F(4)), splat(_F(5))
     a, b = d4 - four * d2, d3 - four * d1
     c, e = d4 - d2, two * (d3 - d1)
@@ -100,8 +47,7 @@ def _input_3(p, s):
 @device(inline=True)
 def _output_3(p, s):
     """Aᵀ y."""
-    y0, y1, y2, y3 = take_4(p, s)
-    y4, y5 = take_2(p + 4 * s, s)
+    y0, y1, y2, y3, y4, y5 = take(p, s, 6)
     two, four, eight = splat(_F(2)), splat(_F(4)), splat(_F(8))
     a, b, c, d = y1 + y2, y1 - y2, y3 + y4, y3 - y4
     return y0 + a + c, fma(two, d, b), fma(four, c, a), fma(eight, d, b) + y5
@@ -110,7 +56,7 @@ def _output_3(p, s):
 @device(inline=True)
 def _gradient_3(p, s):
     """A g: the adjoint of ``_output_3``."""
-    g0, g1, g2, g3 = take_4(p, s)
+    g0, g1, g2, g3 = take(p, s, 4)
     two, four, eight = splat(_F(2)), splat(_F(4)), splat(_F(8))
     a, b = g0 + g2, g1 + g3
     c, d = fma(four, g2, g0), fma(eight, g3, two * g1)
@@ -120,7 +66,7 @@ def _gradient_3(p, s):
 @device(inline=True)
 def _weight_3(p, s):
     """G w."""
-    w0, w1, w2 = take_3(p, s)
+    w0, w1, w2 = take(p, s, 3)
     a, b = splat(_F(-1 / 6)) * (w0 + w2), splat(_F(-1 / 6)) * w1
     u = fma(w0, splat(_F(1 / 24)), w2 * splat(_F(1 / 6)))
     v = w1 * splat(_F(1 / 12))
@@ -130,8 +76,7 @@ def _weight_3(p, s):
 @device(inline=True)
 def _weight_back_3(p, s):
     """Gᵀ u: the adjoint of ``_weight_3``."""
-    u0, u1, u2, u3 = take_4(p, s)
-    u4, u5 = take_2(p + 4 * s, s)
+    u0, u1, u2, u3, u4, u5 = take(p, s, 6)
     sixth = splat(_F(1 / 6))
     a, b, c, d = u1 + u2, u1 - u2, u3 + u4, u3 - u4
     first = fma(u0, splat(_F(1 / 4)), fma(c, splat(_F(1 / 24)), splat(_F(0)) - a * sixth))
@@ -144,9 +89,8 @@ def _weight_back_3(p, s):
 @device(inline=True)
 def _input_2(p, s):
     """Bᵀ d."""
-    d0, d1, d2, d3 = take_4(p, s)
-    d4, two = load(p + 4 * s), splat(_F(2))
-    a, b, c = d3 - d1, d3 - d2, d2 - d1
+    d0, d1, d2, d3, d4 = take(p, s, 5)
+    two, a, b, c = splat(_F(2)), d3 - d1, d3 - d2, d2 - d1
     return fma(two, d0 - d2, a), fma(two, splat(_F(0)) - d1, b), fma(two, splat(_F(0)) - c, b), a, \
         fma(two, splat(_F(0)) - a, d4 - d2)  # fmt: skip
 
@@ -154,8 +98,7 @@ def _input_2(p, s):
 @device(inline=True)
 def _output_2(p, s):
     """Aᵀ y."""
-    y0, y1, y2, y3 = take_4(p, s)
-    y4 = load(p + 4 * s)
+    y0, y1, y2, y3, y4 = take(p, s, 5)
     a, b = y1 + y2, y1 - y2
     return y0 + a + y3, fma(splat(_F(2)), y3, b), fma(splat(_F(4)), y3, a), \
         fma(splat(_F(8)), y3, b) + y4  # fmt: skip
@@ -164,7 +107,7 @@ def _output_2(p, s):
 @device(inline=True)
 def _gradient_2(p, s):
     """A g: the adjoint of ``_output_2``."""
-    g0, g1, g2, g3 = take_4(p, s)
+    g0, g1, g2, g3 = take(p, s, 4)
     a, b = g0 + g2, g1 + g3
     last = fma(splat(_F(4)), g2, fma(splat(_F(8)), g3, fma(splat(_F(2)), g1, g0)))
     return g0, a + b, a - b, last, g3
@@ -173,7 +116,7 @@ def _gradient_2(p, s):
 @device(inline=True)
 def _weight_2(p, s):
     """G w."""
-    w0, w1 = take_2(p, s)
+    w0, w1 = take(p, s, 2)
     half, sixth = splat(_F(1 / 2)), splat(_F(1 / 6))
     return half * w0, splat(_F(-1 / 2)) * (w0 + w1), sixth * (w1 - w0), \
         sixth * fma(splat(_F(2)), w1, w0), w1  # fmt: skip
@@ -182,10 +125,10 @@ def _weight_2(p, s):
 @device(inline=True)
 def _weight_back_2(p, s):
     """Gᵀ u: the adjoint of ``_weight_2``."""
-    u0, u1, u2, u3 = take_4(p, s)
+    u0, u1, u2, u3, u4 = take(p, s, 5)
     half, sixth = splat(_F(1 / 2)), splat(_F(1 / 6))
     first = fma(half, u0 - u1, sixth * (u3 - u2))
-    return first, fma(sixth, fma(splat(_F(2)), u3, u2), load(p + 4 * s) - half * u1)
+    return first, fma(sixth, fma(splat(_F(2)), u3, u2), u4 - half * u1)
 
 
 # -- 2-D transforms of one tile --------------------------------------------------------------------
@@ -217,7 +160,7 @@ class Transforms(NamedTuple):
     weight_back: Any
 
 
-def _tiles(r: int, lines: Any, put_size: Any, put_r: Any) -> Transforms:
+def _tiles(r: int, lines: Any) -> Transforms:
     """The transforms of F(4×4, r×r) from its five 1-D transforms ``lines``.
 
     ``channels`` is a multiple of WIDTH; ``step`` bytes lie between the entries of the transformed
@@ -231,10 +174,10 @@ def _tiles(r: int, lines: Any, put_size: Any, put_r: Any) -> Transforms:
         """target = Bᵀ d B for the size × size pixels at ``source``."""
         for c in range(0, 4 * channels, BYTES):
             for j in range(size):
-                put_size(work + j * BYTES, size * BYTES, input_line(source + j * pixel + c, row))
+                put(work + j * BYTES, size * BYTES, input_line(source + j * pixel + c, row))
             for i in range(size):
                 t = input_line(work + size * i * BYTES, BYTES)
-                put_size(target + size * i * step + c, step, t)
+                put(target + size * i * step + c, step, t)
 
     @device
     def output_tile(source, step, channels, work, target, row, pixel, old, bias, relu):
@@ -245,7 +188,7 @@ def _tiles(r: int, lines: Any, put_size: Any, put_r: Any) -> Transforms:
                     prefetch(target + i * row + j * pixel + c)
             for j in range(size):
                 t = output_line(source + j * step + c, size * step)
-                put_4(work + j * BYTES, size * BYTES, t)
+                put(work + j * BYTES, size * BYTES, t)
             for i in range(4):
                 to = target + i * row + c
                 t = output_line(work + size * i * BYTES, BYTES)
@@ -260,27 +203,27 @@ def _tiles(r: int, lines: Any, put_size: Any, put_r: Any) -> Transforms:
         """target = A g Aᵀ for the 4 × 4 pixels at ``source``."""
         for c in range(0, 4 * channels, BYTES):
             for j in range(4):
-                put_size(work + j * BYTES, 4 * BYTES, gradient_line(source + j * pixel + c, row))
+                put(work + j * BYTES, 4 * BYTES, gradient_line(source + j * pixel + c, row))
             for i in range(size):
                 t = gradient_line(work + 4 * i * BYTES, BYTES)
-                put_size(target + size * i * step + c, step, t)
+                put(target + size * i * step + c, step, t)
 
     @device
     def weight_tile(source, work, target, step):
         """target = G g Gᵀ for the r × r vectors at ``source``."""
         for j in range(r):
-            put_size(work + j * BYTES, r * BYTES, weight_line(source + j * BYTES, r * BYTES))
+            put(work + j * BYTES, r * BYTES, weight_line(source + j * BYTES, r * BYTES))
         for i in range(size):
-            put_size(target + size * i * step, step, weight_line(work + r * i * BYTES, BYTES))
+            put(target + size * i * step, step, weight_line(work + r * i * BYTES, BYTES))
 
     @device
     def weight_back_tile(source, step, work, target):
         """The r × r vectors at ``target`` = Gᵀ U G for U at ``source``."""
         for j in range(size):
-            put_r(work + j * BYTES, size * BYTES, weight_back_line(source + j * step, size * step))
+            put(work + j * BYTES, size * BYTES, weight_back_line(source + j * step, size * step))
         for i in range(r):
             t = weight_back_line(work + size * i * BYTES, BYTES)
-            put_r(target + r * i * BYTES, BYTES, t)
+            put(target + r * i * BYTES, BYTES, t)
 
     return Transforms(
         r=r,
@@ -295,5 +238,5 @@ def _tiles(r: int, lines: Any, put_size: Any, put_r: Any) -> Transforms:
 
 
 M = 4  # rows and columns of an output tile
-F3 = _tiles(3, (_input_3, _output_3, _gradient_3, _weight_3, _weight_back_3), put_6, put_3)
-F2 = _tiles(2, (_input_2, _output_2, _gradient_2, _weight_2, _weight_back_2), put_5, put_2)
+F3 = _tiles(3, (_input_3, _output_3, _gradient_3, _weight_3, _weight_back_3))
+F2 = _tiles(2, (_input_2, _output_2, _gradient_2, _weight_2, _weight_back_2))
