@@ -9,7 +9,7 @@ edit made while a process runs does not pass its old machine code off as the new
 Numba names machine code after the function and its number in the process. The functions of one
 factory share their name, so code that two processes kept (``exp`` the first of one, ``relu`` the
 first of the other) could share both, and a third process would take the one for the other. The
-numbers of a process therefore begin at a random place.
+numbers of a process, a forked one too, therefore begin at a random place.
 
 Root of the cache: ``TINYGRAD_CNN_CACHE``, else the platform's cache folder, else a private folder
 under the temporary folder; if none can be written, kernels are compiled in every process, with one
@@ -44,10 +44,18 @@ from numba.core.bytecode import FunctionIdentity
 from numba.core.caching import CompileResultCacheImpl, _Cache
 from numba.core.compiler import CompileResult
 
-FunctionIdentity._unique_ids = itertools.count(secrets.randbits(48))
 KEPT_FOLDERS = 4  # machine code of this many package versions stays on disk
 Listener = Callable[[str, "float | None"], None]
 _listeners: list[Listener] = []
+
+
+def _number_anew() -> None:
+    FunctionIdentity._unique_ids = itertools.count(secrets.randbits(48))
+
+
+_number_anew()
+if hasattr(os, "register_at_fork"):  # children would go on with the same numbers, all of them
+    os.register_at_fork(after_in_child=_number_anew)
 
 
 def on_compile(listener: Listener) -> Callable[[], None]:
