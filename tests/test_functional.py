@@ -371,3 +371,10 @@ def test_classes_of_other_integer_types(backend: str, dtype: Any) -> None:
     )
     wanted = TF.cross_entropy(torch.tensor(logits), torch.tensor(target))
     np.testing.assert_allclose(found.item(), wanted.item(), 1e-12)
+
+
+def test_mean_cross_entropy_of_float16_whose_sum_overflows(backend: str) -> None:
+    """5000 losses of 20: their sum is above 65504, the largest number of float16."""
+    logits = tg.tensor(np.tile([0.0, 20.0], (5000, 1)).astype(np.float16), backend=backend)
+    target = tg.zeros(5000, dtype=tg.int64, backend=backend)
+    assert F.cross_entropy(logits, target).item() == 20

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from ..backend import Array, Backend
+from ..dtypes import float16
 from ..tensor import Op, Tensor
 from .activation import LogSigmoid, Softmax, log_softmax
 from .checks import reduction_name, same_dtype, tensor_of_floats
@@ -193,7 +194,9 @@ def cross_entropy(
         and not ignoring
         and input.shape[1]
     ):
-        return CrossEntropy(reduction)(input, target.long())
+        half = input.dtype == float16  # whose sums may overflow although the mean does not
+        made = CrossEntropy("none" if half else reduction)(input, target.long())
+        return reduced(made, reduction) if half else made
     log_p = log_softmax(input, axis)
     safe, w = _weights(input, target, weight, ignore_index)
     ignored = target == ignore_index
