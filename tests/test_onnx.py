@@ -323,6 +323,8 @@ REFUSED: dict[str, tuple[Callable[..., Any], str]] = {
         "ONNX has no operator for Fold, Unfold;",
     ),
     "sorting": (lambda x: x.argsort(1), "have no ONNX operator"),
+    "bits": (lambda x: x.long() & 6, "export: bitwise_and of integers is not supported"),
+    "shift": (lambda x: x.long() << 1, "export: left_shift of integers is not supported"),
     "mask": (lambda x: x[:, tg.tensor([True, False, True])], "by a mask has no ONNX operator"),
     "no tensor": (lambda x: 3, "must return tensors, received int"),
 }  # fmt: skip

@@ -323,6 +323,8 @@ def _compare(w: Writer, s: Site, *inputs: str) -> str:
     kinds = [d.kind for d in s.call.dtypes if d is not None]
     if name.startswith("logical") and set(kinds) != {"b"}:
         raise ValueError(f"export: {name} of numbers: compare with 0 first, as in x != 0")
+    if name not in _COMPARE:
+        raise ValueError(f"export: {name} of integers is not supported; & | ^ ~ of booleans are")
     y = w.node(_COMPARE[name], *inputs)
     return w.node("Not", y) if name == "not_equal" else y
 
