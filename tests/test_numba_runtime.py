@@ -144,6 +144,25 @@ def test_code_of_several_processes_is_told_apart(site: Path, tmp_path: Path) -> 
         assert list(errors) == names and max(errors.values()) < 1e-6
 
 
+NUMBERS = """
+import json, os
+from tinygrad_cnn.backends.numba_kernels.cache import FunctionIdentity
+read, write = os.pipe()
+for _ in range(2):
+    if os.fork() == 0:
+        os.write(write, b"%d\\n" % next(FunctionIdentity._unique_ids))
+        os._exit(0)
+    os.wait()
+print(json.dumps([next(FunctionIdentity._unique_ids), *map(int, os.read(read, 99).split())]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_code_of_forked_children_is_told_apart(site: Path) -> None:
+    numbers = _finish(_start(site, _environment(site, None), NUMBERS))
+    assert len(set(numbers)) == 3
+
+
 def test_an_edit_after_the_import_does_not_rename_the_code(tmp_path: Path) -> None:
     """The key belongs to the sources that were imported."""
     site = _install(tmp_path / "site")
@@ -296,6 +315,29 @@ def test_thread_count_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
         threads.wanted_count()
     with pytest.raises(ValueError, match="from 1 to"):
         kernels.set_num_threads(0)
+
+
+MORE = """
+import json
+import numpy as np
+from tinygrad_cnn.backend import load_backend
+b = load_backend("numba")
+x = np.linspace(-1, 1, 1 << 20, dtype=np.float32)
+found = []
+for threads in (5, 1, 2, 7):
+    b.set_num_threads(threads)
+    found.append(b.exp(x).tobytes())
+print(json.dumps({"same": found.count(found[0]) == 4, "count": b.get_num_threads(),
+                  "error": float(np.abs(np.frombuffer(found[0], np.float32) - np.exp(x)).max())}))
+"""
+
+
+@pytest.mark.parametrize("limit", [None, "1", "3"])
+def test_more_threads_than_processors(limit: str | None, site: Path, tmp_path: Path) -> None:
+    """Before and after the pool exists, whatever Numba was told."""
+    more = {} if limit is None else {"NUMBA_NUM_THREADS": limit}
+    found = _finish(_start(site, _environment(site, tmp_path / "cache", **more), MORE))
+    assert found["same"] and found["count"] == 7 and found["error"] < 1e-6
 
 
 def test_numpy_blas_can_be_told_its_threads() -> None:

@@ -33,7 +33,6 @@ import threading
 from collections.abc import Callable
 from typing import Any, overload
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import carray, njit, prange, types
@@ -41,7 +40,7 @@ from numba.core import config
 from numba.extending import intrinsic
 
 from .cache import KernelCache, on_compile, source_key
-from .threads import get_num_threads, set_blas_threads, set_num_threads, state
+from .threads import get_num_threads, set_blas_threads, set_num_threads, share_pool, state
 
 __all__ = [
     "Kernel", "address", "device", "f32", "f64", "i32", "i64", "kernel", "max_workers",
@@ -256,7 +255,7 @@ class Kernel:
         here = _launcher
         run = _loops.get("parallel") or _loop("parallel")
         if here.pool_share != count:
-            numba.set_num_threads(min(count, config.NUMBA_NUM_THREADS))
+            share_pool(count)
             here.pool_share = count
         entry = self._entry or self.load()
         self._pack(here.buffer, 0, *arguments)

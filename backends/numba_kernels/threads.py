@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from numba.core import config
+from numba.np.ufunc import parallel
 
 from tinygrad_cnn.backend import settings
 
@@ -85,7 +85,7 @@ class ThreadState:
         self.count = wanted_count()
         self.launched = False  # the pool exists; it does not survive fork()
         self.serial_only = False
-        config.NUMBA_NUM_THREADS = max(self.count, available_processors())
+        parallel.NUM_THREADS = max(self.count, available_processors())
 
     def after_fork(self) -> None:
         """In the child: the pool's threads are gone, and waiting for them would never end."""
@@ -109,7 +109,17 @@ def set_num_threads(count: int) -> None:
     checked = _checked(count, "set_num_threads")
     state.count = 1 if state.serial_only else checked
     if not state.launched:
-        config.NUMBA_NUM_THREADS = max(config.NUMBA_NUM_THREADS, checked)
+        parallel.NUM_THREADS = max(parallel.NUM_THREADS, checked)
+
+
+def share_pool(count: int) -> None:
+    """Let the parallel loops that this Python thread runs use ``count`` threads of Numba's pool.
+
+    Numba's own function refuses more than there were processors when Numba was imported, whatever
+    the size of the pool.
+    """
+    parallel._launch_threads()
+    parallel._set_num_threads(min(count, parallel.NUM_THREADS))
 
 
 def get_num_threads() -> int:
