@@ -112,7 +112,7 @@ def test_unknown_limits_of_a_setting() -> None:
         setting(1, "a count", least=1)
 
 
-@pytest.mark.parametrize("text", ["0", "-3", "1.5", "x", "", "²"])
+@pytest.mark.parametrize("text", ["0", "-3", "--3", "1.5", "x", "", "²"])
 def test_options_of_whole_numbers(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=at_least(1))

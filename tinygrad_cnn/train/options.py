@@ -59,7 +59,7 @@ def at_least(least: int) -> Callable[[str], int]:
     """What ``argparse`` reads a whole number of at least so much with: ``type=at_least(1)``."""
 
     def parse(text: str) -> int:
-        if not text.strip().lstrip("-").isdecimal() or int(text) < least:
+        if not text.strip().removeprefix("-").isdecimal() or int(text) < least:
             raise argparse.ArgumentTypeError(
                 f"expected a whole number of at least {least}, received {text!r}"
             )
