@@ -268,7 +268,8 @@ if TYPE_CHECKING:
 
 
 # Here and not in each object: the compiled loops that replace some of these have nothing to say,
-# and errstate takes as long as a small one.
+# and errstate takes as long as a small one. Where they leave a small sum or product to NumPy, it is
+# a bare ufunc as above, and only the package's filter of warnings is between it and the user.
 for _name in SIGNALLING:
     if hasattr(NumpyBackend, _name):
         setattr(NumpyBackend, _name, _silent(getattr(NumpyBackend, _name)))

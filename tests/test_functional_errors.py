@@ -20,6 +20,14 @@ def k(*values: int) -> Any:
 
 
 ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
+    "isin list": (
+        lambda: tg.isin(k(1, 2), [1]), TypeError,
+        "isin: test_elements must be a tensor or a number, received list",
+    ),
+    "repeat_interleave list": (
+        lambda: tg.repeat_interleave(k(1, 2), [1, 2]), TypeError,
+        "repeat_interleave: repeats must be a number or a tensor of integers, received list",
+    ),
     "conv2d channels": (
         lambda: F.conv2d(z(8, 3, 28, 28), z(6, 1, 5, 5)), ValueError,
         "conv2d: weight expects 1 input channel but input has 3 "

@@ -77,6 +77,12 @@ def test_wrong_keys_of_a_derived_class(text: str, message: str, tmp_path: Path) 
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize("wrong", ["3", None, 10**400])
+def test_what_is_no_number(wrong: Any) -> None:
+    with pytest.raises(RequestError, match="epochs: expected a number of at least 1, received"):
+        TrainConfig(epochs=wrong)
+
+
 def test_keys_of_a_derived_class_are_not_those_of_its_base(tmp_path: Path) -> None:
     file = tmp_path / "gan.toml"
     file.write_text("k = 3\n")

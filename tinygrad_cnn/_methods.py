@@ -679,7 +679,7 @@ class TensorMethods:
 
     @property
     def device(self) -> str:
-        """Where the elements lie: "cpu", or "cuda" with the backend cupy."""
+        """Where the elements lie, a string: "cpu", or "cuda" with the backend cupy."""
         return "cpu" if isinstance(self.array, np.ndarray) else "cuda"
 
     def is_floating_point(self) -> bool:

@@ -4,9 +4,10 @@ Every large fresh array costs page faults (about 0.2 ms a megabyte: more than mo
 it), so blocks are kept and handed out again. A block goes back when the last array that looks at it
 dies, and not before: its arrays hang on a small ``Lease`` object whose end returns the block.
 
-Blocks come in size classes, eight to a doubling (at most 12.5 % is lost), start at multiples of 64
-bytes (a vector register's width, a cache line) and are kept up to a limit. When a class has no free
-block, a larger one serves before the system is asked. Small arrays are NumPy's own affair.
+Blocks come in size classes, eight to a doubling, start at multiples of 64 bytes (a vector
+register's width, a cache line) and are kept up to a limit. When a class has no free block, one of
+up to twice the size serves before the system is asked. So at most 12.5 % of a fresh block is lost,
+and half of one that served before. Small arrays are NumPy's own affair.
 """
 
 from __future__ import annotations

@@ -24,6 +24,11 @@ def isin(
     """Where an element is (``invert``: is not) among ``test_elements``; a NaN never is.
 
     Each is compared with each; ``assume_unique`` is PyTorch's, and changes nothing here."""
+    for name, found in (("elements", elements), ("test_elements", test_elements)):
+        if not isinstance(found, Tensor | int | float):
+            raise TypeError(
+                f"isin: {name} must be a tensor or a number, received {type(found).__name__}"
+            )
     if isinstance(test_elements, Tensor):
         tests = Reshape((test_elements.array.size,))(test_elements)
         many = unsqueeze(elements, -1) if isinstance(elements, Tensor) else elements
@@ -39,6 +44,11 @@ def repeat_interleave(input: Tensor, repeats: int | Tensor, dim: int | None = No
 
     Raises TypeError unless ``repeats`` are integers, ValueError for negative ones, or for another
     number of them than there are slices of ``dim``."""
+    if not isinstance(repeats, Tensor | int):
+        raise TypeError(
+            "repeat_interleave: repeats must be a number or a tensor of integers, received "
+            f"{type(repeats).__name__}"
+        )
     if not isinstance(repeats, Tensor):
         return repeat_evenly(input, repeats, dim)
     x = input if dim is not None else Reshape((input.array.size,))(input)

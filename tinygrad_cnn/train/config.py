@@ -83,9 +83,14 @@ class TrainConfig:
                 for limit, bound in field.metadata.get("limits", {}).items():
                     within, words = LIMITS[limit]
                     received = getattr(self, field.name)
-                    if not (math.isfinite(received) and within(received, bound)):
+                    try:
+                        good = math.isfinite(received) and within(received, bound)
+                    except (TypeError, OverflowError):  # no number, or beyond all floats
+                        good = False
+                    if not good:
                         raise RequestError(
-                            f"{field.name}: expected a number {words} {bound}, received {received}"
+                            f"{field.name}: expected a number {words} {bound}, "
+                            f"received {received!r:.40}"
                         )
         one_of("model", self.model, BUILDERS)
         one_of("dataset", self.dataset, DATASETS)
