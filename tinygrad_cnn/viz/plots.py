@@ -38,6 +38,7 @@ def learning_curves(history: Sequence[dict[str, Any]], path: str | Path) -> Path
                 points = [(line["step"], percent * line[key]) for line in history if key in line]
                 axes.plot(*_columns(points), "o-", ms=3, label=part)
         axes.set(title=metric + ", %" * (percent > 1), xlabel="step")
+        axes.locator_params(axis="x", nbins=6)  # labels of five digits must not touch
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend(frameon=False)
