@@ -59,7 +59,7 @@ FORMULAS: dict[str, str | tuple[str, str]] = {
     "bitwise_and": "a & b",
     "bitwise_or": "a | b",
     "bitwise_xor": "a ^ b",
-    "left_shift": "(unsigned long long)b < 8 * sizeof(a) ? a << b : 0",
+    "left_shift": "(unsigned long long)b < 8 * sizeof(a) ? (T)((unsigned long long)a << b) : 0",
     "right_shift": "(unsigned long long)b < 8 * sizeof(a) ? a >> b : a < 0 ? -1 : 0",
     "relu_grad": "b > 0 ? a : 0",
     "add_relu": "a + b < 0 ? 0 : a + b",
