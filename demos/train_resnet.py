@@ -42,6 +42,7 @@ class Settings(TrainConfig):
     lr: float = setting(0.2, "highest learning rate of the cycle")
     weight_decay: float = setting(5e-4, "times the weights, added to their gradients")
     flip: bool = setting(False, "mirror every other image; not for digits")
+    weights: str = setting("", "the checkpoint of another run, to go on from its weights")
 
 
 class Residual(nn.Module):
@@ -93,6 +94,8 @@ def main(config: Settings) -> float:
     test = DataLoader(sets[1], 250, transform=pixels)
 
     model = resnet20() if colour else small_resnet()
+    if config.weights:
+        model.load_state_dict(tg.load(config.weights)["model"])
     optimizer = optim.SGD(
         model.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay
     )

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import tinygrad_cnn as tg
 from tinygrad_cnn import nn
 from tinygrad_cnn.data import MNISTMini, write_idx
 from tinygrad_cnn.models.resnet_cifar import CifarResNet
@@ -148,6 +149,18 @@ def test_small_resnet(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "with mirror images: 0." in capsys.readouterr().out
     assert epoch_lines(tmp_path)[0]["test_accuracy"] == accuracy
     assert (tmp_path / "curves.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_going_on_from_the_weights_of_another_run(data: Path, tmp_path: Path) -> None:
+    """Steps of rate 1e-9 leave them where the first run ended."""
+    module = load("train_resnet")
+    run(module, module.Settings, data, tmp_path / "a", dataset="fashion-mnist")
+    weights = str(tmp_path / "a" / "checkpoint.safetensors")
+    options = {"dataset": "fashion-mnist", "lr": 1e-9, "seed": 5}
+    run(module, module.Settings, data, tmp_path / "b", **options, weights=weights)
+    before, after = (tg.load(tmp_path / x / "checkpoint.safetensors")["model"] for x in "ab")
+    gap = max(float((before[k] - after[k]).abs().max()) for k in before if "weight" in k)
+    assert 0 < gap < 1e-6
 
 
 def test_resnet20_on_colour_images(
