@@ -18,7 +18,7 @@ from tinygrad_cnn.geometry import Shape, Window
 from .conv_direct import convolve_chunk
 from .conv_plan import Plan, Source, correlation_plan
 from .lanes import store_bytes, vput
-from .layout import pack_panels
+from .layout import channels_last_strides, pack_panels
 from .memory import empty
 from .microkernel import call, panels
 from .runtime import address, device, kernel, max_workers
@@ -115,7 +115,7 @@ def _prepare(
     scratch_bytes = -(-(plan.scratch_bytes + rows * width * pixel + BYTES) // 64) * 64
     return _Call(
         shape=(n, o, p, q),
-        strides=(p * q * o * 4, 4, q * o * 4, o * 4),
+        strides=channels_last_strides((n, o, p, q)),
         packed_bytes=-(-k_list.size * groups * cut.columns * 4 // 64) * 64,
         panels=groups * cut.number,
         packing=(address(k_list), k_list.size, w_strides[0], columns, cut.columns, cut.nr,

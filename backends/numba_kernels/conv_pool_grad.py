@@ -24,7 +24,7 @@ from . import conv_scatter
 from .conv_direct import weight_sum
 from .conv_plan import Source, WeightPlan, weight_plan
 from .lanes import load_bytes, select_same, vget, vput
-from .layout import channels_last, to_channels_last, zero_floats
+from .layout import channels_last, channels_last_strides, to_channels_last, zero_floats
 from .memory import empty
 from .microkernel import call, panels
 from .order import dense_strides
@@ -142,7 +142,7 @@ def _prepare(
         Source(x_shape, x_strides), Source((n, o, height, width), strides), w_shape, gw_strides,
         window, 1, whole_images=True,
     )  # fmt: skip
-    spread, input_strides = None, (h * w * c * 4, 4, w * c * 4, c * 4)
+    spread, input_strides = None, channels_last_strides(x_shape)
     packed_bytes = scatter_bytes = 0
     if input_too:
         spread = conv_scatter.make_plan(
@@ -168,9 +168,9 @@ def _prepare(
 
 @lru_cache(maxsize=512)
 def _fits(o: int, y_shape: Shape, y_strides: Shape, winner_strides: Shape, large: Shape) -> bool:
-    (_, _, p, q), cut = y_shape, panels(o)
-    dense = y_strides == (p * q * o * 4, 4, q * o * 4, o * 4)
-    dense = dense and winner_strides == (p * q * o, 1, q * o, o)
+    cut = panels(o)
+    dense = y_strides == channels_last_strides(y_shape)
+    dense = dense and winner_strides == channels_last_strides(y_shape, 1)
     return dense and cut.number == 1 and math.prod(large) * cut.columns * 4 <= LARGEST
 
 

@@ -162,10 +162,15 @@ def pack_panels(
         zero_floats(to + 4 * count, width - count)
 
 
+def channels_last_strides(shape: Shape, itemsize: int = 4) -> Shape:
+    """Byte strides of an array of logical shape (N, C, H, W) that lies in memory as N, H, W, C."""
+    _, c, h, w = shape
+    return h * w * c * itemsize, itemsize, w * c * itemsize, c * itemsize
+
+
 def channels_last(shape: Shape) -> Any:
     """A new float32 array of logical shape (N, C, H, W) that lies in memory as N, H, W, C."""
-    n, c, h, w = shape
-    return empty(shape, np.float32, (h * w * c * 4, 4, w * c * 4, c * 4))
+    return empty(shape, np.float32, channels_last_strides(shape))
 
 
 @kernel
