@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from tinygrad_cnn.backend import Array, DType, Gradients
-from tinygrad_cnn.geometry import Shape, Window
+from tinygrad_cnn.geometry import Pairs, Shape, Window
 
+from .numba_fused import FusedKernels
 from .numba_kernels import (
     dispatch,
     elementwise,
@@ -21,16 +23,15 @@ from .numba_kernels import (
     pool,
     reduce,
     runtime,
+    strided,
     warp,
 )
-from .numba_kernels.order import dense_strides
-from .numpy_backend import NumpyBackend
 
 BINARY = "add subtract multiply divide maximum minimum".split()
 UNARY = "negative absolute sqrt exp log tanh".split()
 
 
-class NumbaBackend(NumpyBackend):
+class NumbaBackend(FusedKernels):
     """The reference backend with compiled, parallel kernels where arrays are large enough."""
 
     name = "numba"
@@ -48,17 +49,55 @@ class NumbaBackend(NumpyBackend):
     def empty(self, shape: Shape, dtype: DType) -> Array:
         return memory.empty(shape, dtype)
 
-    def zeros_like(self, a: Array, shape: Shape) -> Array:
-        if a.ndim != len(shape):
-            return np.zeros(shape, a.dtype)
-        axes = tuple(sorted(range(a.ndim), key=lambda i: -a.strides[i]))
-        out = memory.empty(shape, a.dtype, dense_strides(shape, axes, a.itemsize))
-        out.fill(0)
-        return out
-
     def owns(self, a: Array) -> bool:
         """Arrays of the memory pool hang on a lease of a whole block."""
         return (memory.is_whole(a) and bool(a.flags.writeable)) or super().owns(a)
+
+    # -- copies between memory layouts -------------------------------------------------------------
+    def copy(self, a: Array) -> Array:
+        made = strided.copy(a) if type(a) is np.ndarray and a.size >= strided.LARGE else None
+        return super().copy(a) if made is None else made
+
+    def assign(self, a: Array, value: Array | float) -> None:
+        alike = (
+            a.size >= strided.LARGE
+            and type(value) is np.ndarray
+            and value.shape == a.shape
+            and value.dtype == a.dtype
+            and a.flags.writeable
+        )
+        if not (alike and strided.assign(a, self._apart(a, value))):
+            super().assign(a, value)
+
+    def assign_at(self, a: Array, index: Any, value: Array | float) -> None:
+        if a.size >= strided.LARGE and strided.is_basic(index):
+            self.assign(a[index if ... in index else (*index, ...)], value)
+        else:
+            super().assign_at(a, index, value)
+
+    def reshape(self, a: Array, shape: Shape) -> Array:
+        if type(a) is np.ndarray and a.size >= strided.LARGE and not a.flags.c_contiguous:
+            made = strided.reshape(a, shape)
+            if made is not None:
+                return made
+        return a.reshape(shape)
+
+    def pad(self, a: Array, padding: Pairs) -> Array:
+        made = strided.pad(a, padding) if a.size >= strided.LARGE else None
+        return super().pad(a, padding) if made is None else made
+
+    def concatenate(self, arrays: Sequence[Array], axis: int) -> Array:
+        large = sum(a.size for a in arrays) >= strided.LARGE
+        made = strided.concatenate(arrays, axis) if large else None
+        return super().concatenate(arrays, axis) if made is None else made
+
+    def index_add(self, shape: Shape, index: Any, values: Array) -> Array:
+        large = math.prod(shape) >= strided.LARGE and type(values) is np.ndarray
+        if large and strided.is_basic(index):
+            made = strided.slice_add(shape, index, values)
+            if made is not None:
+                return made
+        return super().index_add(shape, index, values)
 
     def leaky_relu_grad(self, g: Array, x: Array, slope: float) -> Array:
         made = elementwise.slope(g, x, slope) if x.size >= elementwise.LARGE else None
