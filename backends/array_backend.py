@@ -15,6 +15,7 @@ from tinygrad_cnn.backend import Array, DType, Elementwise, Gradients
 from tinygrad_cnn.geometry import Pairs, Shape, Window
 
 from . import philox, special
+from .composed import Composed
 
 UFUNCS = (
     "add subtract multiply divide power maximum minimum remainder floor_divide negative absolute "
@@ -24,7 +25,7 @@ UFUNCS = (
 ).split()
 
 
-class ArrayBackend:
+class ArrayBackend(Composed):
     """The primitives of ``tinygrad_cnn.backend.Backend`` that an array module almost has already.
 
     The protocol states the meaning of every method; docstrings here add only what is not there.

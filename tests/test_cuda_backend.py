@@ -21,7 +21,7 @@ from tinygrad_cnn.backends.cuda.elementwise import BINARY, UNARY
 from tinygrad_cnn.backends.cuda.sim import compiler
 from tinygrad_cnn.backends.cuda.sim.device import SimDevice
 from tinygrad_cnn.backends.cudasim_backend import CudaSimBackend, device_from_environment
-from tinygrad_cnn.geometry import Window
+from tinygrad_cnn.geometry import LinearMap, Window
 
 F = np.float32
 RNG = np.random.default_rng(7)
@@ -124,6 +124,9 @@ def test_computing_primitives_launch_kernels() -> None:
         "cross_entropy_grad": lambda: k.cross_entropy_grad(c[:1], a[:1], b[:1]),
         "leaky_relu": lambda: k.leaky_relu(a, 0.1),
         "leaky_relu_grad": lambda: k.leaky_relu_grad(a, a, 0.1),
+        "activation": lambda: k.activation("gelu", a),
+        "activation_grad": lambda: k.activation_grad("gelu", a, a),
+        "resample": lambda: k.resample(a, (LinearMap([[(0, 0.5), (1, 0.5)]], 6),)),
         "conv_relu": lambda: k.conv_relu(x, w, None, window, 1),
         "linear_relu": lambda: k.linear_relu(a, a, None),
         "conv_relu_pool": lambda: k.conv_relu_pool(x, w, None, window, 1, pool),

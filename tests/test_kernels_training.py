@@ -12,6 +12,7 @@ from kernel_inputs import DTYPES, Array, normal, put
 from tolerances import assert_close
 
 from tinygrad_cnn.backend import Backend
+from tinygrad_cnn.geometry import LinearMap
 
 
 # -- batch norm -----------------------------------------------------------------------------------
@@ -205,3 +206,147 @@ def test_leaky_relu(kernels: Backend, shape: tuple[int, ...], dtype: Any, slope:
     assert y.dtype == dtype and gx.dtype == dtype
     np.testing.assert_allclose(y, wanted, rtol=1e-6)
     np.testing.assert_allclose(gx, gradient, rtol=1e-6)
+
+
+# -- activation functions -------------------------------------------------------------------------
+def sigma(x: float) -> float:
+    return 1 / (1 + math.exp(-x)) if x > 0 else math.exp(x) / (1 + math.exp(x))
+
+
+def normal_cdf(x: float) -> float:
+    return math.erfc(-x * math.sqrt(0.5)) / 2
+
+
+def bend(x: float) -> float:
+    return math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))
+
+
+ACTIVATIONS: dict[str, tuple[tuple[float, ...], Any]] = {
+    "elu": ((0.7, 1.5, 2.0), lambda x: 1.5 * x if x > 0 else 1.05 * math.expm1(2 * x)),
+    "silu": ((), lambda x: x * sigma(x)),
+    "gelu": ((), lambda x: x * normal_cdf(x)),
+    "gelu_tanh": ((), lambda x: x * (1 + bend(x)) / 2),
+    "softplus": ((2.0, 5.0), lambda x: x if 2 * x > 5 else math.log1p(math.exp(2 * x)) / 2),
+    "log_sigmoid": ((), lambda x: min(x, 0) - math.log1p(math.exp(-abs(x)))),
+    "hardtanh": ((-1.0, 2.0), lambda x: min(max(x, -1), 2)),
+    "hardswish": ((), lambda x: x * min(max(x + 3, 0), 6) / 6),
+}
+KINKS = (-3, -1, 0, 2, 2.5, 3)  # of all of them: there a difference says nothing about slopes
+SLOPES_OF_RESULTS = {"sigmoid": lambda y: y * (1 - y), "tanh": lambda y: 1 - y * y}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", ((), (7,), (3, 5), (2, 3, 4, 5), (9000,)))
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activation(kernels: Backend, name: str, shape: tuple[int, ...], dtype: str) -> None:
+    settings, f = ACTIVATIONS[name]
+    x, g = normal(31, shape, shape)
+    x, g = np.asarray(4 * x, dtype), np.asarray(g, dtype)
+    x.reshape(-1)[:1] = 2.5
+    exact = np.vectorize(f, [float])(x.astype(float))
+    slopes = np.vectorize(lambda v: (f(v + 1e-6) - f(v - 1e-6)) / 2e-6)(x.astype(float))
+    kx, kg = put(kernels, x, g)
+    size = np.abs(x.astype(float)) + 1
+    y = kernels.to_numpy(kernels.activation(name, kx, *settings))
+    assert_close(y, exact, dtype, 32, size)
+    gx = kernels.to_numpy(kernels.activation_grad(name, kg, kx, *settings))
+    smooth = np.abs(x.astype(float)[..., None] - KINKS).min(-1) > 1e-5
+    found, wanted = gx[smooth].astype(float), (g.astype(float) * slopes)[smooth]
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-8 if dtype == "float64" else
+                               1e-5 if dtype == "float32" else 0.05)  # fmt: skip
+    if x.ndim > 1:  # another memory order, and a gradient that is one number
+        axes = tuple(range(x.ndim))[::-1]
+        turned = kernels.activation_grad(
+            name, kernels.transpose(kg, axes), kernels.transpose(kx, axes), *settings
+        )
+        np.testing.assert_array_equal(kernels.to_numpy(turned).transpose(axes), gx)
+        one = kernels.broadcast_to(kernels.asarray(np.ones((), dtype)), shape)
+        mixed = kernels.to_numpy(kernels.activation_grad(name, one, kx, *settings))
+        np.testing.assert_allclose(mixed[smooth].astype(float), slopes[smooth], rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", SLOPES_OF_RESULTS)
+def test_gradient_from_the_result(kernels: Backend, name: str, dtype: str) -> None:
+    g, y = normal(32, (3, 5), (3, 5), dtype=dtype)
+    wanted = g.astype(float) * SLOPES_OF_RESULTS[name](y.astype(float))
+    found = kernels.to_numpy(kernels.activation_grad(name, *put(kernels, g, y)))
+    assert_close(found, wanted, dtype, 4, 10.0)
+
+
+def test_activations_of_special_values(kernels: Backend) -> None:
+    x = kernels.asarray(np.array([np.nan, np.inf, -np.inf, 100, -100], "float32"))
+    for name, limits in {
+        "elu": (np.inf, -1), "softplus": (np.inf, 0), "log_sigmoid": (0, -np.inf),
+        "hardtanh": (1, -1),
+    }.items():  # fmt: skip
+        settings = {"elu": (1.0, 1.0, 1.0), "softplus": (1.0, 20.0), "hardtanh": (-1.0, 1.0)}
+        y = kernels.to_numpy(kernels.activation(name, x, *settings.get(name, ())))
+        assert np.isnan(y[0]) and tuple(y[1:3]) == limits, name
+    for name in ("gelu", "gelu_tanh", "silu"):
+        y = kernels.to_numpy(kernels.activation(name, x))
+        assert np.isnan(y[0]) and y[1] == np.inf and y[3] == 100 and abs(y[4]) < 1e-40, name
+
+
+# -- sparse linear maps ----------------------------------------------------------------------------
+def some_map(seed: int, rows: int, cells: int, most: int) -> LinearMap:
+    """Rows of 0 to ``most`` pairs, cells repeated and unordered."""
+    rng = np.random.default_rng(seed)
+    return LinearMap(
+        [
+            [(int(rng.integers(cells)), float(rng.standard_normal())) for _ in range(length)]
+            for length in rng.integers(0, most + 1, rows)
+        ],
+        cells,
+    )
+
+
+def dense(table: LinearMap) -> Array:
+    matrix = np.zeros((len(table.rows), table.inputs))
+    for p, row in enumerate(table.rows):
+        for cell, weight in row:
+            matrix[p, cell] += weight
+    return matrix
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("channels", (1, 3, 16, 19))
+def test_resample_is_a_product_with_sparse_matrices(
+    kernels: Backend, channels: int, dtype: str
+) -> None:
+    (x,) = normal(33, (2, channels, 5, 4), dtype=dtype)
+    rows, columns = some_map(1, 7, 5, 3), some_map(2, 6, 4, 2)
+    nothing = LinearMap([[], []], 4)
+    wide = x.astype(float)
+    last = kernels.transpose(
+        kernels.asarray(np.ascontiguousarray(x.transpose(0, 2, 3, 1))), (0, 3, 1, 2)
+    )
+    part = kernels.getitem(kernels.asarray(np.concatenate([x, x], 3)), (..., slice(0, 4)))
+    for kx in (kernels.asarray(x), last, part):
+        for maps in ((rows, columns), (rows, None), (None, columns), (columns,), (rows, nothing)):
+            matrices = [None if m is None else dense(m) for m in maps]
+            wanted = wide
+            for axis, matrix in enumerate(matrices, 4 - len(maps)):
+                if matrix is not None:
+                    wanted = np.moveaxis(np.tensordot(matrix, wanted, (1, axis)), 0, axis)
+            found = kernels.to_numpy(kernels.resample(kx, maps))
+            assert_close(found, wanted, dtype, 12, 40.0)
+    lead = kernels.getitem(kernels.asarray(x), (0,))
+    found = kernels.to_numpy(kernels.resample(lead, (rows, columns)))
+    wanted = np.einsum("ph,qw,chw->cpq", dense(rows), dense(columns), wide[0])
+    assert_close(found, wanted, dtype, 12, 40.0)
+    back = kernels.resample(
+        kernels.asarray(wanted.astype(dtype)), (rows.transposed, columns.transposed)
+    )
+    wanted = np.einsum(
+        "ph,qw,cpq->chw", dense(rows), dense(columns), wanted.astype(dtype).astype(float)
+    )
+    assert_close(kernels.to_numpy(back), wanted, dtype, 24, 400.0)
+
+
+def test_resample_reads_no_other_cell(kernels: Backend) -> None:
+    """An infinity reaches only the outputs that have it in their row."""
+    x = kernels.asarray(np.array([[[[1.0, np.inf, 2.0]]]], "float32"))
+    table = LinearMap([[(0, 1.0)], [(0, 0.5), (2, 0.5)], [(1, 1.0)], []], 3)
+    found = kernels.to_numpy(kernels.resample(x, (table,)))
+    np.testing.assert_array_equal(found[0, 0, 0], [1.0, 1.5, np.inf, 0.0])

@@ -28,7 +28,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from .geometry import Pairs, Shape, Window
+from .geometry import LinearMap, Pairs, Shape, Window
 
 Array = Any  # whatever the backend stores: has .shape, .ndim, .size, .dtype, .strides, slicing
 DType = Any  # a numpy.dtype
@@ -285,6 +285,18 @@ class Backend(Protocol):
 
     def leaky_relu_grad(self, g: Array, x: Array, slope: float) -> Array:
         """g where x > 0, else slope·g."""
+
+    def activation(self, name: str, x: Array, *settings: float) -> Array:
+        """f(x) for an activation function of ``tinygrad_cnn.ops.activation``: elu (alpha, scale,
+        rate), silu, gelu, gelu_tanh, softplus (beta, threshold), log_sigmoid, hardtanh (low, high)
+        or hardswish."""
+
+    def activation_grad(self, name: str, g: Array, x: Array, *settings: float) -> Array:
+        """g·f′(x) for one of them; for "sigmoid" and "tanh" of the result y in place of x."""
+
+    def resample(self, x: Array, maps: Sequence[LinearMap | None]) -> Array:
+        """Each of the last axes mapped: y[…, p, …] = Σ weight·x[…, cell, …] over the pairs (cell,
+        weight) of row p; None leaves an axis as it is."""
 
     def conv_relu(
         self, x: Array, w: Array, bias: Array | None, window: Window, groups: int

@@ -266,3 +266,38 @@ def normalize_axes(axes: int | Sequence[int] | None, ndim: int) -> Shape:
     if len(set(result)) != len(result):
         raise ValueError(f"dim names a dimension twice: {axes!r}")
     return result if ndim else ()
+
+
+class LinearMap:
+    """A sparse matrix along one axis: output cell p is Σ weight·input cell over its pairs.
+
+    ``rows[p]`` holds the pairs (input cell, weight) of output p. Interpolation, means over windows
+    and copying cells are of this kind, and so are their adjoints. Objects compare by identity: make
+    each once (``remembered``), and backends can keep what they derive from it.
+    """
+
+    def __init__(self, rows: Sequence[Sequence[tuple[int, float]]], inputs: int) -> None:
+        self.rows = tuple(tuple(row) for row in rows)
+        self.inputs = inputs
+        self.longest = max(map(len, self.rows), default=0)
+        self.ragged = any(len(row) < self.longest for row in self.rows)
+
+    @functools.cached_property
+    def transposed(self) -> LinearMap:
+        """The adjoint: input cell i gathers from the outputs that read it, in their order."""
+        rows: list[list[tuple[int, float]]] = [[] for _ in range(self.inputs)]
+        for p, row in enumerate(self.rows):
+            for i, weight in row:
+                rows[i].append((p, weight))
+        found = LinearMap(rows, len(self.rows))
+        found.__dict__["transposed"] = self
+        return found
+
+    def columns(self, missing: int) -> list[tuple[list[int], list[float]]]:
+        """The k-th pairs of all rows as (cells, weights), for each k; short rows continue with
+        (``missing``, 1)."""
+        table = [(*row, *((missing, 1.0),) * (self.longest - len(row))) for row in self.rows]
+        return [
+            ([row[k][0] for row in table], [row[k][1] for row in table])
+            for k in range(self.longest)
+        ]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..composed import Composed
 from .device import Array
 from .host import Shape, inverse
 from .steps import Steps
@@ -22,7 +23,7 @@ BOOKKEEPING = frozenset(
 )
 
 
-class CudaBackend(Steps):
+class CudaBackend(Steps, Composed):
     """All primitives of ``tinygrad_cnn.backend.Backend``; their meaning is stated there."""
 
     name: str

@@ -127,3 +127,18 @@ def log32(x: Any) -> Any:
     value = e * _LN2_HIGH + (f + tail)
     value = value if x > f4(0) else (-_INF if x == f4(0) else _NAN)
     return value if x < _INF else x  # +inf and NaN stay what they are
+
+
+@device(fastmath={"contract"}, inline=True)
+def expm1_32(x: Any) -> Any:
+    """exp(x) − 1: by the polynomial alone where |x| < ⅓, so that small results keep digits."""
+    q = _E0 + x * (_E1 + x * (_E2 + x * (_E3 + x * _E4)))
+    return x + x * x * q if abs(x) < f4(1 / 3) else exp32(x) - f4(1)
+
+
+@device(fastmath=set(), inline=True)
+def log1p32(x: Any) -> Any:
+    """log(1 + x) for x ≥ 0: log(u)·x/(u − 1) with u = 1 + x rounded, which undoes the rounding."""
+    u = f4(1) + x
+    rounded = u - f4(1)
+    return x if rounded == f4(0) else (log32(u) * (x / rounded) if u < _INF else u)

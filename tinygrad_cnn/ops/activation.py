@@ -11,7 +11,7 @@ from collections.abc import Callable
 from ..backend import Array, Backend
 from ..tensor import Op, Tensor
 from .checks import same_dtype, tensor_of_floats
-from .elementwise import where
+from .elementwise import clamp, where
 from .names import numpy_names
 from .unary import exp, sigmoid, tanh
 
@@ -60,31 +60,40 @@ class LeakyRelu(Op):
         return kernels.leaky_relu_grad(grad, x, self.slope)
 
 
-class Elu(Op):
-    """scale·x where x > 0, else scale·alpha·(e^(rate·x) − 1); at 0 the left derivative."""
+class Activation(Op):
+    """A function of each element with one kernel for its values and one for its gradient.
 
-    def __init__(self, alpha: float, scale: float, rate: float) -> None:
-        self.alpha, self.scale, self.rate = alpha, scale, rate
+    ``backward`` of a subclass is the gradient's definition, for derivatives of higher order.
+    """
+
+    name: str
+
+    def __init__(self, *settings: float) -> None:
+        self.settings = settings
 
     def forward(self, kernels: Backend, x: Array) -> Array:
-        low = kernels.expm1(kernels.multiply(kernels.minimum(x, 0), self.rate))
-        return kernels.where(
-            kernels.greater(x, 0),
-            kernels.multiply(x, self.scale),
-            kernels.multiply(low, self.alpha * self.scale),
-        )
+        return kernels.activation(self.name, x, *self.settings)
+
+    def fused_backward(self, kernels: Backend, grad: Array, out: None, x: Array) -> Array:
+        return kernels.activation_grad(self.name, grad, x, *self.settings)
+
+
+class Elu(Activation):
+    """scale·x where x > 0, else scale·alpha·(e^(rate·x) − 1); at 0 the left derivative."""
+
+    name = "elu"
 
     def backward(self, grad: Tensor, out: None) -> Tensor:
         (x,) = self.inputs
-        low = exp(where(x >= 0, 0.0, x) * self.rate) * (self.alpha * self.scale * self.rate)
-        return where(x > 0, grad * self.scale, grad * low)
+        alpha, scale, rate = self.settings
+        low = exp(where(x >= 0, 0.0, x) * rate) * (alpha * scale * rate)
+        return where(x > 0, grad * scale, grad * low)
 
 
-class Silu(Op):
+class Silu(Activation):
     """x·σ(x);  y′ = σ·(1 + x·(1 − σ))."""
 
-    def forward(self, kernels: Backend, x: Array) -> Array:
-        return kernels.multiply(x, kernels.sigmoid(x))
+    name = "silu"
 
     def backward(self, grad: Tensor, out: None) -> Tensor:
         (x,) = self.inputs
@@ -92,58 +101,69 @@ class Silu(Op):
         return grad * (s * (x * (1 - s) + 1))
 
 
-class Softplus(Op):
-    """log(1 + e^(beta·x))/beta, and x itself where beta·x > threshold;  y′ = σ(beta·x), or 1."""
+class Gelu(Activation):
+    """x·Φ(x), Φ(x) = (1 + erf(x/√2))/2;  y′ = Φ(x) + x·φ(x), φ(x) = e^(−x²/2)/√(2π)."""
 
-    def __init__(self, beta: float, threshold: float) -> None:
-        self.beta, self.threshold = beta, threshold
-
-    def forward(self, kernels: Backend, x: Array) -> Array:
-        z = kernels.multiply(x, self.beta)
-        linear = kernels.greater(z, self.threshold)
-        curve = kernels.log1p(
-            kernels.exp(kernels.where(linear, kernels.astype(linear, x.dtype), z))
-        )
-        return kernels.where(linear, x, kernels.divide(curve, self.beta))
+    name = "gelu"
 
     def backward(self, grad: Tensor, out: None) -> Tensor:
         (x,) = self.inputs
-        z = x * self.beta
-        curved = where(z >= self.threshold, self.threshold, z)
-        return where(z > self.threshold, grad, grad * sigmoid(curved))
+        bounded = clamp(x, -20.0, 20.0)  # beyond, the density is 0, and so is x times it
+        density = exp(bounded * bounded * -0.5) * (1 / math.sqrt(2 * math.pi))
+        return grad * (((x * math.sqrt(0.5)).erf() + 1) * 0.5 + bounded * density)
 
 
-class LogSigmoid(Op):
+class GeluTanh(Activation):
+    """x/2·(1 + t), t = tanh(u), u = √(2/π)·(x + 0.044715·x³);  y′ = (1 + t + x·(1 − t²)·u′)/2."""
+
+    name = "gelu_tanh"
+
+    def backward(self, grad: Tensor, out: None) -> Tensor:
+        (x,) = self.inputs
+        x = clamp(x, -20.0, 20.0)  # beyond, y′ is 0 or 1
+        root = math.sqrt(2 / math.pi)
+        t = tanh((x + x * x * x * 0.044715) * root)
+        inner = (x * x * (3 * 0.044715) + 1) * root
+        return grad * ((x * (1 - t * t) * inner + t + 1) * 0.5)
+
+
+class Softplus(Activation):
+    """log(1 + e^(beta·x))/beta, and x itself where beta·x > threshold;  y′ = σ(beta·x), or 1."""
+
+    name = "softplus"
+
+    def backward(self, grad: Tensor, out: None) -> Tensor:
+        (x,) = self.inputs
+        beta, threshold = self.settings
+        z = x * beta
+        curved = where(z >= threshold, threshold, z)
+        return where(z > threshold, grad, grad * sigmoid(curved))
+
+
+class LogSigmoid(Activation):
     """log σ(x) = min(x, 0) − log(1 + e^(−|x|));  y′ = σ(−x)."""
 
-    def forward(self, kernels: Backend, x: Array) -> Array:
-        tail = kernels.log1p(kernels.exp(kernels.negative(kernels.absolute(x))))
-        return kernels.subtract(kernels.minimum(x, 0), tail)
+    name = "log_sigmoid"
 
     def backward(self, grad: Tensor, out: None) -> Tensor:
         return grad * sigmoid(-self.inputs[0])
 
 
-class Hardtanh(Op):
+class Hardtanh(Activation):
     """min(max(x, low), high); the derivative is 1 strictly between the limits, 0 at them."""
 
-    def __init__(self, low: float, high: float) -> None:
-        self.low, self.high = low, high
-
-    def forward(self, kernels: Backend, x: Array) -> Array:
-        return kernels.minimum(kernels.maximum(x, self.low), self.high)
+    name = "hardtanh"
 
     def backward(self, grad: Tensor, out: None) -> Tensor:
         (x,) = self.inputs
-        return where((x > self.low) & (x < self.high), grad, 0.0)
+        low, high = self.settings
+        return where((x > low) & (x < high), grad, 0.0)
 
 
-class Hardswish(Op):
+class Hardswish(Activation):
     """0 where x ≤ −3, x where x ≥ 3, else x·(x + 3)/6; at ±3 the outer derivative."""
 
-    def forward(self, kernels: Backend, x: Array) -> Array:
-        ramp = kernels.minimum(kernels.maximum(kernels.add(x, 3), 0), 6)
-        return kernels.divide(kernels.multiply(x, ramp), 6)
+    name = "hardswish"
 
     def backward(self, grad: Tensor, out: None) -> Tensor:
         (x,) = self.inputs
@@ -258,13 +278,9 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     """x·Φ(x), Φ the normal distribution function; "tanh": x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³))).
 
     Source: Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016."""
-    tensor_of_floats("gelu", input)
-    if approximate == "none":
-        return input * (((input * math.sqrt(0.5)).erf() + 1) * 0.5)
-    if approximate != "tanh":
+    if approximate not in ("none", "tanh"):
         raise ValueError(f'gelu: approximate must be "none" or "tanh", received {approximate!r}')
-    inner = (input + input * input * input * 0.044715) * math.sqrt(2 / math.pi)
-    return input * ((tanh(inner) + 1) * 0.5)
+    return _apply("gelu", Gelu() if approximate == "none" else GeluTanh(), input)
 
 
 def silu(input: Tensor, inplace: bool = False) -> Tensor:

@@ -6,11 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ..geometry import Shape, Window, adaptive_bounds
+from ..geometry import LinearMap, Shape, Window, adaptive_bounds, remembered
 from ..tensor import Tensor
 from .checks import batched, restored
-from .index import cat, gather
+from .index import gather
 from .pool import AvgPool, MaxPool, flat_positions
+from .resample import Resample
 from .views import Take
 
 OutputSize = int | None | Sequence[int | None]
@@ -53,15 +54,15 @@ def _adaptive_avg_pool(name: str, n: int, x: Any, output_size: OutputSize) -> Te
     if window is not None:
         divisors = tuple((k,) * o for k, o in zip(window.kernel, outputs, strict=True))
         return restored(AvgPool(window, divisors)(x), had_batch)
-    # A box's mean is the mean of its rows' means, so one axis after the other.
-    for axis, o in enumerate(outputs, 2):
-        whole = (slice(None),) * axis
-        parts = [
-            x[(*whole, slice(a, b))].mean(axis, keepdim=True)
-            for a, b in adaptive_bounds(x.shape[axis], o)
-        ]
-        x = cat(parts, axis) if parts else x[(*whole, slice(0, 0))]
-    return restored(x, had_batch)
+    maps = tuple(_means(n, o) for n, o in zip(sizes, outputs, strict=True))
+    return restored(Resample(maps)(x), had_batch)
+
+
+@remembered
+def _means(n: int, outputs: int) -> LinearMap:
+    """Means of cells a … b−1: a box's mean is that of its rows' means, so axes are independent."""
+    bounds = adaptive_bounds(n, outputs)
+    return LinearMap([[(i, 1 / (b - a)) for i in range(a, b)] for a, b in bounds], n)
 
 
 def _adaptive_max_pool(

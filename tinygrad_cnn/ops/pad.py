@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..backend import Array, Backend
-from ..geometry import Pairs
+from ..geometry import LinearMap, Pairs, remembered
 from ..tensor import Op, Tensor
+from .resample import Resample
 from .views import Take
 
 MODES = ("constant", "reflect", "replicate", "circular")
@@ -58,6 +59,11 @@ def _source_cells(mode: str, n: int, lo: int, hi: int) -> list[int]:
     return [kept[h % len(kept)] for h in range(-max(lo, 0), len(kept) + max(hi, 0))]
 
 
+@remembered
+def _copies(mode: str, n: int, lo: int, hi: int) -> LinearMap:
+    return LinearMap([[(cell, 1.0)] for cell in _source_cells(mode, n, lo, hi)], n)
+
+
 def pad(
     input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None
 ) -> Tensor:
@@ -93,6 +99,13 @@ def pad(
     _check_widths(mode, input, tuple(pairs))
     if mode == "constant":
         return ConstantPad(tuple(pairs), 0.0 if value is None else value)(input)
+    if input.dtype.kind == "f" and input.ndim in (3, 4) and not any(map(any, pairs[:-2])):
+        sizes = input.shape[-2:]
+        maps = [
+            _copies(mode, n, *pair) if any(pair) else None
+            for n, pair in zip(sizes, pairs[-2:], strict=True)
+        ]
+        return Resample(tuple(maps))(input)
     out = input
     for axis, (lo, hi) in enumerate(pairs):
         if lo or hi:

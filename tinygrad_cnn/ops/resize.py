@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import dtypes
-from ..geometry import Shape
+from ..geometry import LinearMap, Shape, remembered
 from ..tensor import Tensor
 from .adaptive import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
 from .checks import tensor_of_floats
-from .pad import take_along
+from .resample import Resample
 
 LINEAR = {"linear": 1, "bilinear": 2, "trilinear": 3}
 MODES = ("nearest", "nearest-exact", *LINEAR, "area")
@@ -61,23 +61,41 @@ def interpolate(
         return (adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d)[n - 1](
             input, outputs
         )
-    x = input
+    maps: list[LinearMap | None] = []
     for axis in range(n):
-        if mode in LINEAR and sizes[axis] == outputs[axis]:
-            continue  # nothing to do, whatever the factor was before it was rounded
         scale = 1 / factors[axis] if factors else sizes[axis] / outputs[axis]
-        if mode in LINEAR:
-            x = _linear(x, axis + 2, outputs[axis], scale, bool(align_corners))
+        if mode not in LINEAR:
+            shift, fine = 0.5 if mode == "nearest-exact" else 0.0, input.dtype == dtypes.float64
+            maps.append(_nearest(sizes[axis], outputs[axis], scale, shift, fine))
+        elif sizes[axis] == outputs[axis]:
+            maps.append(None)  # nothing to do, whatever the factor was before it was rounded
         else:
-            shift = 0.5 if mode == "nearest-exact" else 0.0
-            x = take_along(x, axis + 2, _nearest(x, sizes[axis], outputs[axis], scale, shift))
-    return x
+            maps.append(_linear(sizes[axis], outputs[axis], scale, bool(align_corners)))
+    return Resample(tuple(maps))(input)
 
 
-def _nearest(x: Tensor, n: int, outputs: int, scale: float, shift: float) -> list[int]:
+@remembered
+def _nearest(n: int, outputs: int, scale: float, shift: float, fine: bool) -> LinearMap:
     """floor((p + shift)·scale) for each output p, in the precision that PyTorch decides in."""
-    real = dtypes.float64.type if x.dtype == dtypes.float64 else dtypes.float32.type
-    return [min(math.floor(real(p + shift) * real(scale)), n - 1) for p in range(outputs)]
+    real = dtypes.float64.type if fine else dtypes.float32.type
+    cells = [min(math.floor(real(p + shift) * real(scale)), n - 1) for p in range(outputs)]
+    return LinearMap([[(cell, 1.0)] for cell in cells], n)
+
+
+@remembered
+def _linear(n: int, outputs: int, scale: float, align_corners: bool) -> LinearMap:
+    """Linear interpolation along one axis: x[below]·(1 − λ) + x[above]·λ."""
+    if align_corners:
+        step = (n - 1) / (outputs - 1) if outputs > 1 else 0.0
+        places = [p * step for p in range(outputs)]
+    else:
+        places = [max((p + 0.5) * scale - 0.5, 0.0) for p in range(outputs)]
+    rows = []
+    for h in places:
+        below = min(int(h), n - 1)
+        share = min(h - below, 1.0)
+        rows.append([(below, 1 - share), (min(below + 1, n - 1), share)])
+    return LinearMap(rows, n)
 
 
 def _outputs(x: Tensor, size: Any, scale_factor: Any) -> tuple[Shape, tuple[float, ...] | None]:
@@ -100,22 +118,3 @@ def _outputs(x: Tensor, size: Any, scale_factor: Any) -> tuple[Shape, tuple[floa
             f"interpolate: sizes must be at least 1, received {sizes} to become {outputs}"
         )
     return outputs, None if scale_factor is None else tuple(float(v) for v in values)
-
-
-def _linear(x: Tensor, axis: int, outputs: int, scale: float, align_corners: bool) -> Tensor:
-    """Linear interpolation along one axis: x[below]·(1 − λ) + x[above]·λ."""
-    n = x.shape[axis]
-    if align_corners:
-        step = (n - 1) / (outputs - 1) if outputs > 1 else 0.0
-        places = [p * step for p in range(outputs)]
-    else:
-        places = [max((p + 0.5) * scale - 0.5, 0.0) for p in range(outputs)]
-    below = [min(int(h), n - 1) for h in places]
-    above = [min(i + 1, n - 1) for i in below]
-    shape = (outputs, *(1,) * (x.ndim - axis - 1))
-    fractions = [min(h - i, 1.0) for h, i in zip(places, below, strict=True)]
-    weight = Tensor._wrap(
-        x.backend.reshape(x.backend.asarray(fractions, x.dtype), shape), x.backend
-    )
-    low, high = take_along(x, axis, below), take_along(x, axis, above)
-    return low * (1 - weight) + high * weight

@@ -126,6 +126,9 @@ class Tanh(Op):
     def backward(self, grad: Tensor, out: Tensor) -> Tensor:
         return grad * (1 - out * out)
 
+    def fused_backward(self, kernels: Backend, grad: Array, out: Array) -> Array:
+        return kernels.activation_grad("tanh", grad, out)
+
 
 class Sigmoid(Op):
     """1 / (1 + e⁻ˣ) without overflow."""
@@ -137,6 +140,9 @@ class Sigmoid(Op):
 
     def backward(self, grad: Tensor, out: Tensor) -> Tensor:
         return grad * (out * (1 - out))
+
+    def fused_backward(self, kernels: Backend, grad: Array, out: Array) -> Array:
+        return kernels.activation_grad("sigmoid", grad, out)
 
 
 class Erf(Op):

@@ -1,0 +1,37 @@
+"""The compiled forms of what ``composed.py`` composes; what a kernel does not take is composed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tinygrad_cnn.backend import Array
+from tinygrad_cnn.geometry import LinearMap
+
+from .numba_kernels import activation, resample
+from .numpy_backend import NumpyBackend
+
+
+class FusedKernels(NumpyBackend):
+    """To inherit from: one method an operation."""
+
+    def activation(self, name: str, x: Array, *settings: float) -> Array:
+        y = activation.value(name, x, settings)
+        return super().activation(name, x, *settings) if y is None else y
+
+    def activation_grad(self, name: str, g: Array, x: Array, *settings: float) -> Array:
+        gx = activation.gradient(name, g, x, settings)
+        return super().activation_grad(name, g, x, *settings) if gx is None else gx
+
+    def resample(self, x: Array, maps: Sequence[LinearMap | None]) -> Array:
+        """Images and signals by the kernel: x is seen as (N, C, H, W)."""
+        rank = x.ndim - len(maps)
+        taken = x.dtype == np.float32 and x.size and len(maps) <= 2 and rank in (1, 2)
+        if not taken or any(table is not None and not table.rows for table in maps):
+            return super().resample(x, maps)
+        image = x[None] if rank == 1 else x
+        image = image if len(maps) == 2 else image[:, :, None]
+        y = resample.resample(image, *((None,) * (2 - len(maps)) + tuple(maps)))
+        y = y if len(maps) == 2 else y[:, :, 0]
+        return y[0] if rank == 1 else y
