@@ -271,7 +271,7 @@ def copy(a: Any) -> Any:
 @lru_cache(4096)
 def is_view(shape: Shape, strides: Shape, wanted: Shape) -> bool:
     """Whether an array of these strides can be seen in another shape without a copy: its runs of
-    memory must be products of whole new axes."""
+    memory must be products of whole new axes (of as many elements)."""
     runs: list[tuple[int, int]] = []  # size, stride of the innermost axis
     for n, stride in zip(shape, strides, strict=True):
         if n > 1 and runs and runs[-1][1] == n * stride:
@@ -281,8 +281,6 @@ def is_view(shape: Shape, strides: Shape, wanted: Shape) -> bool:
     left = [n for n in wanted if n != 1]
     for size, _ in runs:
         while size > 1:
-            if not left:
-                return True  # the shape does not fit, as NumPy will say
             n = left.pop(0)
             if size % n:
                 return False
@@ -292,7 +290,7 @@ def is_view(shape: Shape, strides: Shape, wanted: Shape) -> bool:
 
 def reshape(a: Any, shape: Shape) -> Any:
     """``a.reshape(shape)`` where that is a copy; None also where it is a view."""
-    if is_view(a.shape, a.strides, shape):
+    if math.prod(shape) != a.size or is_view(a.shape, a.strides, shape):
         return None
     strides = dense_strides(a.shape, tuple(range(a.ndim)), a.itemsize)
     made = copy_plan(a.shape, strides, a.strides, a.itemsize)
