@@ -28,9 +28,11 @@ from tinygrad_cnn.backends.numba_kernels import (  # noqa: E402
     loss,
     memory,
     norm,
+    operands,
     pool,
     reduce,
     runtime,
+    strided,
     threads,
 )
 from tinygrad_cnn.backends.numpy_backend import NumpyBackend  # noqa: E402
@@ -423,7 +425,7 @@ def guarded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         made.append(raw)
         return np.ndarray(shape, dtype, raw.data, GUARD, strides)
 
-    for module in (elementwise, loss, norm, pool, reduce):
+    for module in (elementwise, loss, norm, operands, pool, reduce, strided):
         monkeypatch.setattr(module, "empty", empty)
     yield
     assert made
@@ -459,8 +461,11 @@ def test_elementwise_on_awkward_memory(
         row = rng.standard_normal([n if i == axis else 1 for i, n in enumerate(shape)]).astype(
             dtype
         )
+        grid = b[tuple(slice(None) if i % 2 == axis % 2 else slice(1) for i in range(len(shape)))]
         for op in ("add", "subtract", "multiply", "divide", "maximum", "minimum"):
-            for x, y in ((a, b), (a, row), (row, b), (a, 1.5), (2, b), (a, a)):
+            for x, y in (
+                (a, b), (a, row), (row, b), (a, 1.5), (2, b), (a, a), (a, grid), (grid, b)
+            ):  # fmt: skip
                 found, wanted = getattr(kernels, op)(x, y), getattr(REFERENCE, op)(x, y)
                 assert found.dtype == wanted.dtype
                 np.testing.assert_array_equal(found, wanted)

@@ -1,9 +1,10 @@
 """Elementwise operations on large arrays, at the speed of memory.
 
-An operation runs here when its result has at least ``LARGE`` elements, everything is float32 (or
-float64, for arithmetic) and memory can be walked as one run: operands of the same dense memory
-order, or one of them a scalar or varying along one axis only (a bias along the channels). All else
-goes to the NumPy function, whose result is the definition.
+An operation runs here when its result has at least ``LARGE`` elements and everything is float32 (or
+float64, for arithmetic). Memory is walked as one run: operands of the same dense memory order, or
+one of them a scalar or varying along one axis only (a bias along the channels). An operand of any
+other order or shape is first copied to that of the result (operands.py). All else goes to the NumPy
+function, whose result is the definition.
 
 Results that no cache can hold are computed piece by piece in a buffer of one kilobyte and then
 streamed to their place: a plain store would first read what it overwrites, a third of the traffic.
@@ -23,10 +24,11 @@ from typing import Any
 
 import numpy as np
 
-from . import memory
+from . import memory, strided
 from .access import get8, get32, get64, put32, put64
 from .layout import stream_floats
 from .memory import empty
+from .operands import common_order, dense, order_of, ordered, repeated, result, short
 from .order import dense_strides, order, split, varying_axis
 from .polynomials import erf32, exp32, log32, sigmoid32, tanh32
 from .runtime import Kernel, address, device, kernel_of, max_workers
@@ -229,25 +231,6 @@ def slope_kernel() -> Kernel:
 # ---------------------------------------------------------------------------------------------
 # Choosing a loop
 # ---------------------------------------------------------------------------------------------
-def _overlaps(a: Any, start: int, nbytes: int) -> bool:
-    """Whether a dense array's memory meets another run without being the same run."""
-    mine = address(a)
-    return mine != start and mine < start + nbytes and start < mine + a.nbytes
-
-
-def _result(a: Any, axes: Any, out: Any, others: tuple[Any, ...]) -> Any:
-    """The array to write: ``out`` when it is like ``a`` and apart from the operands, None when it
-    is not usable."""
-    if out is None:
-        return empty(a.shape, a.dtype, dense_strides(a.shape, axes, a.itemsize))
-    if out.shape != a.shape or out.dtype != a.dtype or not out.flags.writeable:
-        return None
-    if order(out.shape, out.strides, out.itemsize) != axes:
-        return None
-    start, nbytes = address(out), out.nbytes
-    return None if any(_overlaps(o, start, nbytes) for o in others) else out
-
-
 def _buffers(z: Any, *operands: Any) -> Any:
     """Room for the pieces of a result that is worth streaming, else an array without elements.
 
@@ -262,24 +245,22 @@ def _where(buffers: Any) -> int:
     return address(buffers) if buffers.size else 0
 
 
-def _short(b: Any, dtype: Any) -> Any:
-    """An operand that is repeated, as a 1-D array of ``dtype``; None when that would change the
-    result's dtype."""
-    if type(b) is float or type(b) is int:
-        return np.array([b], dtype)
-    if type(b) is np.ndarray and b.dtype == dtype:
-        return np.array(b.reshape(-1))  # a copy: it may share memory with the result
-    return None
-
-
 def _broadcast(name: str, a: Any, b: Any, out: Any, short_first: bool) -> Any:
     """f(a, b) (or f(b, a)) with b repeated along a; None when no loop fits."""
     axes = order(a.shape, a.strides, a.itemsize)
+    if axes is None and out is None and a.size >= strided.FLAT:
+        a, axes, out = dense(a)
     axis = -1 if type(b) is not np.ndarray else varying_axis(a.shape, b.shape)
-    if axes is None or axis is None:
+    if axes is None:
         return None
-    short = _short(b, a.dtype)
-    z = None if short is None else _result(a, axes, out, (a,))
+    if axis is None:
+        full = repeated(b, a, axes)
+        if full is None:
+            return None
+        target = full if out is None else out
+        return binary(name, full, a, target) if short_first else binary(name, a, full, target)
+    small = short(b, a.dtype)
+    z = None if small is None else result(a, axes, out, (a,))
     if z is None:
         return None
     outer, channels, inner = (1, 1, a.size) if axis < 0 else split(a.shape, axes, axis)
@@ -290,7 +271,7 @@ def _broadcast(name: str, a: Any, b: Any, out: Any, short_first: bool) -> Any:
         planes_kernel(name, dtype, short_first)(
             -(-planes // step),
             address(a),
-            address(short),
+            address(small),
             address(z),
             planes,
             channels,
@@ -300,12 +281,12 @@ def _broadcast(name: str, a: Any, b: Any, out: Any, short_first: bool) -> Any:
         )
         return z
     if channels > 1 and inner > 1:
-        short = np.repeat(short, inner)
-    if short.size < PERIOD:
-        short = np.tile(short, -(-PERIOD // short.size))
-    step = short.size * max(1, CHUNK // short.size)
+        small = np.repeat(small, inner)
+    if small.size < PERIOD:
+        small = np.tile(small, -(-PERIOD // small.size))
+    step = small.size * max(1, CHUNK // small.size)
     periodic_kernel(name, dtype, short_first)(
-        -(-a.size // step), address(a), address(short), address(z), a.size, short.size, step,
+        -(-a.size // step), address(a), address(small), address(z), a.size, small.size, step,
         _where(buffers),
     )  # fmt: skip
 
@@ -318,10 +299,13 @@ def binary(name: str, a: Any, b: Any, out: Any) -> Any:
     if first and second and a.shape == b.shape:
         if a.dtype != b.dtype or a.dtype not in _FLOATS:
             return None
-        axes = order(a.shape, a.strides, a.itemsize)
-        if axes is None or order(b.shape, b.strides, b.itemsize) != axes:
+        axes = common_order(a, b) if out is None else order_of(out, a.shape)
+        if axes is None:
             return None
-        z = _result(a, axes, out, (a, b))
+        a, b = ordered(a, axes), ordered(b, axes)
+        if a is None or b is None:
+            return None
+        z = result(a, axes, out, (a, b))
         if z is not None:
             n, buffers = a.size, _buffers(z, a, b)
             flat_kernel(name, _FLOATS[a.dtype])(
@@ -341,7 +325,9 @@ def unary(name: str, a: Any, out: Any) -> Any:
     if dtype is None or name not in UNARY[dtype]:
         return None
     axes = order(a.shape, a.strides, a.itemsize)
-    z = None if axes is None else _result(a, axes, out, (a,))
+    if axes is None and out is None and (name in _POLYNOMIALS or a.size >= strided.FLAT):
+        a, axes, out = dense(a)
+    z = None if axes is None else result(a, axes, out, (a,))
     if z is not None:
         # Polynomials take longer than memory does: another pass would only add to it.
         buffers = _buffers(z, z if name in _POLYNOMIALS else a)
@@ -364,10 +350,12 @@ def where(condition: Any, a: Any, b: Any) -> Any:
         if array and (v.dtype != float32 or (v.size > 1 and v.shape != shape)):
             return None
         moves.append(array and v.size > 1)
-        if moves[-1] and order(shape, v.strides, 4) != axes:
-            return None
         if not array and type(v) not in (float, int):
             return None
+        if moves[-1]:
+            v = ordered(v, axes)
+            if v is None:
+                return None
         values.append(v if array else np.array(v, float32))
     if not any(type(v) is np.ndarray for v in (a, b)) or any(v.ndim > len(shape) for v in values):
         return None  # two numbers: NumPy decides on the dtype
@@ -379,10 +367,11 @@ def where(condition: Any, a: Any, b: Any) -> Any:
 
 def slope(g: Any, x: Any, factor: float) -> Any:
     """g where x > 0, else factor·g; None when NumPy should do it."""
-    axes = order(x.shape, x.strides, x.itemsize)
-    if x.dtype != np.float32 or g.dtype != x.dtype or axes is None:
+    if x.dtype != np.float32 or g.dtype != x.dtype or g.shape != x.shape:
         return None
-    if order(g.shape, g.strides, g.itemsize) != axes:
+    axes = common_order(x, g)
+    x, g = ordered(x, axes), ordered(g, axes)
+    if x is None or g is None:
         return None
     z, number = (
         empty(x.shape, x.dtype, dense_strides(x.shape, axes, 4)),

@@ -196,7 +196,9 @@ def plan(given: tuple[Axis, ...], itemsize: int) -> Plan | None:
             a = Axis(a.total, start, a.step, a.items, -a.t_step, -a.s_step)
         forward.append(a)
     axes = _walk(forward)
-    if not _in_floats(axes, itemsize) or (len(axes) == 1 and axes[0].total < FLAT):
+    if not _in_floats(axes, itemsize):
+        return None
+    if len(axes) == 1 and axes[0].total < FLAT and axes[0].t_step == axes[0].s_step:
         return None
     row_tile, column_tile = 0, TILE
     if axes and axes[-1].s_step != 4:  # bring the source's innermost axis next to the target's
