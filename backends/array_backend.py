@@ -294,7 +294,10 @@ class ArrayBackend(Composed):
             self.add(y, bias, out=y)
         return y if x.ndim == 2 else y.reshape(*x.shape[:-1], w.shape[0])
 
-    def linear_grad(self, gy: Array, x: Array, w: Array, needs: Sequence[bool]) -> Gradients:
+    def linear_grad(
+        self, gy: Array, x: Array, w: Array, needs: Sequence[bool], y: Array | None = None
+    ) -> Gradients:
+        gy = gy if y is None else self.relu_grad(gy, y)
         count = math.prod(x.shape[:-1])
         g, rows = gy.reshape(count, w.shape[0]), x.reshape(count, w.shape[1])
         return (

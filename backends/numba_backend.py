@@ -141,6 +141,12 @@ class NumbaBackend(FusedKernels):
     def linear_relu(self, x: Array, w: Array, bias: Array | None) -> Array:
         return dispatch.linear(x, w, bias, relu=True)
 
+    def linear_grad(
+        self, gy: Array, x: Array, w: Array, needs: Sequence[bool], y: Array | None = None
+    ) -> Gradients:
+        made: Gradients | None = dispatch.linear_grad(gy, x, w, needs, y)
+        return super().linear_grad(gy, x, w, needs, y) if made is None else made
+
     def conv_input_grad(
         self, gy: Array, w: Array, shape: Shape, window: Window, groups: int
     ) -> Array:

@@ -271,8 +271,11 @@ class Backend(Protocol):
     def linear(self, x: Array, w: Array, bias: Array | None) -> Array:
         """x (…, K) @ w (N, K)ᵀ + bias (N,)."""
 
-    def linear_grad(self, gy: Array, x: Array, w: Array, needs: Sequence[bool]) -> Gradients:
-        """(gy·w, gyᵀ·x, Σ gy) of ``linear``; None for what ``needs`` leaves out."""
+    def linear_grad(
+        self, gy: Array, x: Array, w: Array, needs: Sequence[bool], y: Array | None = None
+    ) -> Gradients:
+        """(gy·w, gyᵀ·x, Σ gy) of ``linear``; None for what ``needs`` leaves out. With the result
+        ``y`` of ``linear_relu``, its gradients: gy counts where y > 0."""
 
     def conv_grad(
         self, gy: Array, x: Array, w: Array, window: Window, groups: int, needs: Sequence[bool]

@@ -182,7 +182,10 @@ class Products(Indexing):
             self._binary(epilogue, y, bias, out=y)
         return y.reshape(*x.shape[:-1], w.shape[0])
 
-    def linear_grad(self, gy: Array, x: Array, w: Array, needs: Sequence[bool]) -> Gradients:
+    def linear_grad(
+        self, gy: Array, x: Array, w: Array, needs: Sequence[bool], y: Array | None = None
+    ) -> Gradients:
+        gy = gy if y is None else self.relu_grad(gy, y)
         count = math.prod(x.shape[:-1])
         g = self.dense(gy).reshape(count, w.shape[0])
         rows = self.dense(x).reshape(count, w.shape[1])

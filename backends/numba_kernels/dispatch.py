@@ -23,6 +23,7 @@ from . import (
     conv_pool_grad,
     conv_scatter,
     gemm,
+    linear_grads,
     winograd,
     winograd_grad,
     winograd_strided,
@@ -398,6 +399,13 @@ def linear(x: Any, w: Any, bias: Any, relu: bool = False) -> Any:
         return gemm.linear(x, w, bias, relu)
     y = _reference.linear(x, w, bias)
     return np.maximum(y, 0, out=y) if relu else y
+
+
+def linear_grad(gy: Any, x: Any, w: Any, needs: Sequence[bool], y: Any) -> Any:
+    """See ``tinygrad_cnn.backend.Backend.linear_grad``; None for what its parts compute."""
+    if x.ndim != 2 or not _fast(gy, x, w) or not linear_grads.accepts(gy, x, y):
+        return None
+    return linear_grads.gradients(gy, x, w, needs, y)
 
 
 # -- what will run, in words -----------------------------------------------------------------------

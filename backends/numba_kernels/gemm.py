@@ -34,7 +34,7 @@ from .microkernel import (
     rows_kernel,
 )
 from .runtime import address, device, kernel, max_workers
-from .simd import load_i64, store_i64
+from .simd import load_i64, store_i64, unpack
 
 K_BLOCK = 512
 ROW_BLOCK = 128
@@ -45,8 +45,9 @@ SMALL_BATCH = 60_000  # the same for a batch of matrices, which NumPy multiplies
 
 
 @kernel
-def pack_matrix(chunk, worker, target, b, b_list, b_k, b_n, k_count, n_count, padded, nr):
+def pack_matrix(chunk, worker, plan, target, b):
     """B (K × N) of every batch entry as panels [panel][k][nr]: one panel a chunk."""
+    b_list, b_k, b_n, k_count, n_count, padded, nr = unpack(plan, 7)
     panels = -(-padded // nr)
     batch, first = chunk // panels, chunk % panels * nr
     width = min(nr, padded - first)
@@ -65,12 +66,11 @@ def _row_lists(lists, mr, rows, a_m, c_m):
 
 
 @kernel
-def multiply(
-    chunk, worker, a, a_list, a_m, a_k, packed, b_step, c, c_list, c_m, m_count, n_count, k_count,
-    row_block, row_blocks, shares, padded, nr, vector, mr_wide, mr_narrow, bias, mode, scratch,
-    scratch_bytes, wide, narrow,
-):  # fmt: skip
+def multiply(chunk, worker, plan, a, packed, c, bias, mode, scratch):
     """Rows × a share of the panels of one batch entry: chunk = (entry, row block, share)."""
+    _, _, _, k_count, n_count, padded, nr, a_list, a_m, a_k = unpack(plan, 10)
+    b_step, c_list, c_m, m_count, row_block, row_blocks, shares = unpack(plan + 8 * 10, 7)
+    vector, mr_wide, mr_narrow, scratch_bytes, wide, narrow = unpack(plan + 8 * 17, 6)
     share, rest = chunk % shares, chunk // shares
     first, entry = rest % row_blocks * row_block, rest // row_blocks
     rows = min(row_block, m_count - first)
@@ -130,27 +130,25 @@ def _blocking(batch: int, m: int, n: int, k: int, panels: int) -> tuple[int, int
 
 
 class Plan(NamedTuple):
-    """What one pair of shapes and strides needs; integers in the order of the kernels'
-    arguments."""
+    """What one pair of shapes and strides needs."""
 
-    shape: Shape
+    shape: Shape  # of the product
+    packs: int  # chunks of pack_matrix
+    chunks: int  # of multiply
     packed_bytes: int
-    packs: int
-    pack: tuple[int, ...]
-    pack_sizes: tuple[int, ...]
-    chunks: int
-    rows_of_a: tuple[int, ...]
-    b_step: int
-    rows_of_c: tuple[int, ...]
-    sizes: tuple[int, ...]
-    scratch_bytes: int
-    micro: tuple[int, int]
+    scratch_bytes: int  # for each worker
     serial: bool
-    keep: list[np.ndarray]
+    table: int  # address of what both kernels read: their geometry
+    keep: list[np.ndarray]  # what lies at the addresses
+
+    def memory(self) -> Any:
+        """Packed B, then scratch."""
+        scratch = self.scratch_bytes * max_workers()
+        return empty(((self.packed_bytes + scratch) // 4,), np.float32)
 
 
 @lru_cache(maxsize=1024)
-def _plan(a_shape: Shape, a_strides: Shape, b_shape: Shape, b_strides: Shape) -> Plan:
+def plan_of(a_shape: Shape, a_strides: Shape, b_shape: Shape, b_strides: Shape) -> Plan:
     batch = broadcast_shapes(a_shape[:-2], b_shape[:-2]) if len(a_shape) + len(b_shape) > 4 else ()
     (m, k), n = a_shape[-2:], b_shape[-1]
     cut = panels(n)
@@ -161,38 +159,37 @@ def _plan(a_shape: Shape, a_strides: Shape, b_shape: Shape, b_strides: Shape) ->
     c_list = _offsets(batch, c_strides[:-2], batch)
     rows, shares = _blocking(a_list.size, m, n, k, cut.number)
     blocks = -(-m // rows)
+    scratch_bytes = 64 * MAX_ROWS + (0 if a_strides[-1] == 4 else rows * (4 * K_BLOCK + 64))
+    table = np.array([
+        address(b_list), *b_strides[-2:], k, n, cut.columns, cut.nr,
+        address(a_list), *a_strides[-2:], 0 if one else cut.columns * k * 4,
+        address(c_list), c_strides[-2], m, rows, blocks, shares,
+        cut.lanes, TILE_ROWS[cut.wide - 1], TILE_ROWS[cut.narrow - 1], scratch_bytes,
+        rows_kernel(cut.wide, cut.lanes).load(), rows_kernel(cut.narrow, cut.lanes).load(),
+    ], np.int64)  # fmt: skip
     return Plan(
         shape=(*batch, m, n),
-        packed_bytes=-(-b_list.size * cut.columns * k * 4 // 64) * 64,
         packs=b_list.size * cut.number,
-        pack=(address(b_list), *b_strides[-2:]),
-        pack_sizes=(k, n, cut.columns, cut.nr),
         chunks=a_list.size * blocks * shares,
-        rows_of_a=(address(a_list), *a_strides[-2:]),
-        b_step=0 if one else cut.columns * k * 4,
-        rows_of_c=(address(c_list), c_strides[-2]),
-        sizes=(m, n, k, rows, blocks, shares, cut.columns, cut.nr, cut.lanes,
-               TILE_ROWS[cut.wide - 1], TILE_ROWS[cut.narrow - 1]),
-        scratch_bytes=64 * MAX_ROWS + (0 if a_strides[-1] == 4 else rows * (4 * K_BLOCK + 64)),
-        micro=(rows_kernel(cut.wide, cut.lanes).load(), rows_kernel(cut.narrow, cut.lanes).load()),
+        packed_bytes=-(-b_list.size * cut.columns * k * 4 // 64) * 64,
+        scratch_bytes=scratch_bytes,
         serial=a_list.size * m * n * k < SMALL,
-        keep=[a_list, b_list, c_list],
-    )  # fmt: skip
+        table=address(table),
+        keep=[a_list, b_list, c_list, table],
+    )
 
 
 def product(a: Any, b: Any, bias: Any = None, relu: bool = False) -> Any:
     """A (…, M, K) · B (…, K, N) + bias (N,), float32, batch dimensions broadcast, no dimension
     0."""
-    plan = _plan(a.shape, a.strides, b.shape, b.strides)
-    c = empty(plan.shape, np.float32)
-    scratch = plan.scratch_bytes * max_workers()
-    memory = empty(((plan.packed_bytes + scratch) // 4,), np.float32)
+    plan = plan_of(a.shape, a.strides, b.shape, b.strides)
+    c, memory = empty(plan.shape, np.float32), plan.memory()
     packed = address(memory)
     pack, run = (pack_matrix.serial, multiply.serial) if plan.serial else (pack_matrix, multiply)
-    pack(plan.packs, packed, address(b), *plan.pack, *plan.pack_sizes)
-    run(plan.chunks, address(a), *plan.rows_of_a, packed, plan.b_step, address(c), *plan.rows_of_c,
-        *plan.sizes, 0 if bias is None else address(bias), RELU if relu else 0,
-        packed + plan.packed_bytes, plan.scratch_bytes, *plan.micro)  # fmt: skip
+    pack(plan.packs, plan.table, packed, address(b))
+    run(plan.chunks, plan.table, address(a), packed, address(c),
+        0 if bias is None else address(bias), RELU if relu else 0,
+        packed + plan.packed_bytes)  # fmt: skip
     return c
 
 

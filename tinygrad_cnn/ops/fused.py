@@ -141,6 +141,12 @@ class LinearRelu(ThenRelu):
     def forward(self, kernels: Backend, x: Array, w: Array, bias: Array | None) -> Array:
         return kernels.linear_relu(x, w, bias)
 
+    def fused_backward(
+        self, kernels: Backend, grad: Array, out: Array, *arrays: Any
+    ) -> tuple[Array | None, ...]:
+        x, w, _ = arrays
+        return kernels.linear_grad(grad, x, w, self.needs, out)
+
 
 class BatchNormAdd(Fused):
     """batch_norm(x) + residual, waiting for the ReLU that usually follows."""
