@@ -200,6 +200,12 @@ class NumbaBackend(FusedKernels):
             return np.add.reduce(a, axes, keepdims=keepdims)  # type: ignore[call-overload]
         return super().sum(a, axes, keepdims)
 
+    def max(self, a: Array, axes: Shape, keepdims: bool) -> Array:
+        return np.maximum.reduce(a, axes, keepdims=keepdims)
+
+    def min(self, a: Array, axes: Shape, keepdims: bool) -> Array:
+        return np.minimum.reduce(a, axes, keepdims=keepdims)
+
     # -- pooling -----------------------------------------------------------------------------------
     def max_pool(self, x: Array, window: Window) -> tuple[Array, Array]:
         return pool.max_pool(x, window) if pool.accepts(x, window) else super().max_pool(x, window)
@@ -303,7 +309,7 @@ class NumbaBackend(FusedKernels):
     def cross_entropy_grad(self, g: Array, probabilities: Array, target: Array) -> Array:
         if loss.is_rows(probabilities) and g.dtype == np.float32:
             classes = np.ascontiguousarray(target, np.int64)
-            return loss.cross_entropy_grad(np.ascontiguousarray(g), probabilities, classes)
+            return loss.cross_entropy_grad(g, probabilities, classes)
         return super().cross_entropy_grad(g, probabilities, target)
 
     # -- optimiser steps ---------------------------------------------------------------------------

@@ -274,3 +274,23 @@ def test_gradients_of_values_that_a_module_keeps(backend: str, create_graph: boo
                 found[-1].append(tg.autograd.grad(square, model.conv.weight)[0].numpy())
     for a, b in zip(*found, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_part_under_no_grad_is_not_recorded(first: bool, backend: str) -> None:
+    """Whether recorded or not is decided where each part is written, not where the fused one
+    runs."""
+
+    class Half(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(1, 2, 3)
+
+        def forward(self, x: tg.Tensor) -> tg.Tensor:
+            with tg.set_grad_enabled(not first):
+                y = self.conv(x)
+            with tg.set_grad_enabled(first):
+                return F.relu(y)
+
+    with tg.use_backend(backend):
+        assert not Half()(tg.ones(1, 1, 4, 4)).requires_grad

@@ -20,7 +20,7 @@ from typing import Any
 from .backend import Array
 from .dtypes import DType
 from .geometry import Shape
-from .tensor import Around, Op, Tensor, mode
+from .tensor import Around, Op, Tensor, mode, next_age
 
 Rule = Callable[[Op, "Deferred", tuple[Any, ...]], "Tensor | None"]
 RULES: dict[tuple[type[Op], type[Op]], Rule] = {}  # (consumer, waiting operation); see ops/fused.py
@@ -132,6 +132,29 @@ def fuse(op: Op, inputs: tuple[Any, ...]) -> Tensor | None:
             if rule is not None:
                 return rule(op, t, inputs)
     return None
+
+
+def take_over(op: Op, t: Deferred) -> Tensor:
+    """The output of ``op`` on the operands of the operation that made ``t`` wait, which it contains
+    and replaces: their place in the graph is known already."""
+    first = t.op
+    made: Any
+    if op.deferrable and isinstance(mode.around, Fusion):
+        made = Deferred.__new__(Deferred)
+        made.op, made.operands, made._shape, made._dtype = op, t.operands, t._shape, t._dtype
+        mode.around.waiting.append(weakref.ref(made))
+    else:
+        made = Tensor.__new__(Tensor)
+        arrays = [o.array if isinstance(o, Tensor) else o for o in t.operands]
+        made.array = op.forward(t.backend, *arrays)
+    made.backend = t.backend
+    if t.grad_fn is first and mode.record:
+        op.edges, op.shapes, op.age = first.edges, first.shapes, next_age()
+        op.inputs, op.versions = first.inputs, first.versions
+        made.requires_grad, made.grad_fn = True, op
+        if op.saves_output and type(made) is Tensor:
+            op.keep_output(made)
+    return made
 
 
 def fusing(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

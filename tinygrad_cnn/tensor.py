@@ -60,7 +60,7 @@ class _Mode(threading.local):
 
 
 mode = _Mode()
-_sequence = itertools.count(0, -1)
+next_age = itertools.count(0, -1).__next__
 
 
 class Op:
@@ -186,7 +186,7 @@ class Op:
         """Remember how ``result`` was made."""
         self.edges = edges
         self.shapes = [getattr(a, "shape", None) for a in arrays]
-        self.age = next(_sequence)
+        self.age = next_age()
         if self.saves_inputs:
             self.inputs = inputs
             self.versions = [t.version if isinstance(t, Tensor) else 0 for t in inputs]
@@ -573,7 +573,7 @@ class RemovableHandle:
     """Returned by the ``register_…hook`` methods; ``remove()`` takes the hook away."""
 
     def __init__(self, hooks: dict[int, Any], hook: Any) -> None:
-        self.hooks, self.key = hooks, next(_sequence)
+        self.hooks, self.key = hooks, next_age()
         hooks[self.key] = hook
 
     def remove(self) -> None:

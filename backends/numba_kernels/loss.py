@@ -94,10 +94,10 @@ def cross_entropy_rows(chunk, worker, x, target, y, losses, edge, rows, n, step)
 
 
 @kernel
-def cross_entropy_grad_rows(chunk, worker, g, p, target, y, rows, n, step):
+def cross_entropy_grad_rows(chunk, worker, g, p, target, y, g_step, rows, n, step):
     """y[r, k] = (p[r, k] − [k = target[r]])·g[r]."""
     for r in range(chunk * step, min(rows, (chunk + 1) * step)):
-        a, b, scale = p + 4 * r * n, y + 4 * r * n, get32(g, r)
+        a, b, scale = p + 4 * r * n, y + 4 * r * n, get32(g + r * g_step, 0)
         for i in range(n):
             put32(b, i, get32(a, i) * scale)
         k = geti64(target, r)
@@ -134,8 +134,10 @@ def cross_entropy(logits: Any, target: Any) -> tuple[Any, Any]:
 
 
 def cross_entropy_grad(g: Any, probabilities: Any, target: Any) -> Any:
-    """(p − onehot(target))·g[:, None] of contiguous float32 arrays."""
+    """(p − onehot(target))·g[:, None] of contiguous float32 probabilities (N, K); g (N,) may be
+    one number repeated, as the gradient of a mean is."""
     rows, n = probabilities.shape
     y = empty(probabilities.shape, f4)
-    launch(cross_entropy_grad_rows, rows, n, *map(address, (g, probabilities, target, y)))
+    places = map(address, (g, probabilities, target, y))
+    launch(cross_entropy_grad_rows, rows, n, *places, g.strides[0])
     return y

@@ -40,7 +40,7 @@ def _last_level_cache(default: int = 32 << 20) -> int:
 # 32 MB runs at 31 GB/s instead of 19 on one thread, 86 instead of 45 on two. Of 8 MB it is slower.
 STREAM_BYTES = _last_level_cache() * 3 // 4
 
-_new = np.ndarray.__new__
+_ndarray, _new, _bytes = np.ndarray, np.ndarray.__new__, np.dtype(np.uint8)
 
 
 class Lease(np.ndarray):
@@ -151,12 +151,13 @@ pool = Pool()
 
 def empty(shape: Shape, dtype: Any, strides: Shape | None = None) -> Any:
     """An uninitialised array; ``strides`` (bytes) give it any dense memory order."""
-    dtype = np.dtype(dtype)
+    if not isinstance(dtype, np.dtype):
+        dtype = np.dtype(dtype)
     nbytes = math.prod(shape) * dtype.itemsize
     if nbytes < SMALLEST:
-        return np.ndarray(shape, dtype, strides=strides)
-    lease = _new(Lease, nbytes, np.uint8, pool.take(nbytes))
-    return np.ndarray(shape, dtype, lease, 0, strides)
+        return _new(_ndarray, shape, dtype, None, 0, strides)
+    lease = _new(Lease, nbytes, _bytes, pool.take(nbytes))
+    return _new(_ndarray, shape, dtype, lease, 0, strides)
 
 
 def is_whole(a: Any) -> bool:

@@ -8,11 +8,14 @@ arithmetic is the reference's, in the parameter's dtype, operation by operation.
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
+
+from tinygrad_cnn.geometry import Shape
 
 from .access import get32, get64, put32, put64, read64
 from .access import geti64 as entry
@@ -93,30 +96,35 @@ def adam_kernel(dtype: str) -> Kernel:
     return kernel_of(run, f"adam_{dtype}", False)
 
 
-def gather(lists: Sequence[Arrays]) -> tuple[dict[str, list[tuple[Any, ...]]], list[int]]:
+@lru_cache(4096)
+def _is_dense(shape: Shape, strides: Shape, itemsize: int) -> bool:
+    return order(shape, strides, itemsize) is not None
+
+
+def gather(lists: Sequence[Arrays]) -> tuple[dict[Any, list[tuple[Any, ...]]], list[int]]:
     """Parameters by dtype as rows (p, g, …) that can be walked together, and the positions of the
     others.
 
     A gradient in another memory order than its parameter is copied into its order.
     """
-    found: dict[str, list[tuple[Any, ...]]] = {name: [] for name in _FLOATS}
+    found: dict[Any, list[tuple[Any, ...]]] = {}
     others = []
     for i, row in enumerate(zip(*lists, strict=True)):
-        p = row[0]
+        p, g, *states = row
         strides, dtype = p.strides, p.dtype
-        if row[1].strides != strides:
-            row = (p, np.empty_like(p), *row[2:])
-            np.copyto(row[1], lists[1][i])
-        name = _NAMES.get(dtype)  # dtype.name costs half a microsecond
-        if (
-            name is not None
-            and order(p.shape, strides, p.itemsize) is not None
-            and all([a.strides == strides and a.dtype == dtype for a in row])
-        ):
-            found[name].append(row)
+        if g.strides != strides:
+            ordered = np.empty_like(p)
+            np.copyto(ordered, g)
+            row = (p, ordered, *states)
+        alike = dtype in _NAMES and _is_dense(p.shape, strides, p.itemsize)
+        for a in row:
+            if a.dtype is not dtype and a.dtype != dtype or a.strides != strides:
+                alike = False
+        if alike:
+            found.setdefault(dtype, []).append(row)
         else:
             others.append(i)
-    return {name: rows for name, rows in found.items() if rows}, others
+    return found, others
 
 
 def launch(
@@ -129,9 +137,9 @@ def launch(
         size = row[0].size
         numbers += [chunks, size, *map(address, row), *fill]
         chunks += -(-size // CHUNK)
-    table, values = np.array(numbers, np.int64), np.array(coefficients, np.float64)
+    table, values = array("q", numbers), array("d", coefficients)
     run = kernel.serial if chunks * CHUNK <= 4 * CHUNK else kernel
-    run(chunks, address(table), len(rows), address(values), *options)
+    run(chunks, table.buffer_info()[0], len(rows), values.buffer_info()[0], *options)
 
 
 def sgd_step(
@@ -148,7 +156,7 @@ def sgd_step(
     """The reference's ``sgd_step``; returns the positions of the parameters left to it."""
     groups, others = gather([params, grads] + ([] if momenta is None else [momenta]))
     for dtype, rows in groups.items():
-        kernel = sgd_kernel(dtype, momenta is not None)
+        kernel = sgd_kernel(_NAMES[dtype], momenta is not None)
         launch(kernel, rows, [lr, momentum, 1 - dampening, weight_decay], nesterov + 2 * first)
     return others
 
@@ -173,5 +181,5 @@ def adam_step(
         0.0 if decoupled else weight_decay, 1 - lr * weight_decay if decoupled else 1.0,
     ]  # fmt: skip
     for dtype, rows in groups.items():
-        launch(adam_kernel(dtype), rows, coefficients)
+        launch(adam_kernel(_NAMES[dtype]), rows, coefficients)
     return others

@@ -306,11 +306,12 @@ def kernel_of(function: Callable[..., Any], name: str, fastmath: bool | set[str]
 _DATA_FIELD = (
     object.__basicsize__
 )  # of NumPy's array object: its binary interface puts the data pointer first
+_integer_at = ctypes.c_ssize_t.from_address
 
 
 def address(a: Any) -> int:
-    """Where a NumPy array's first element lies: 0.14 µs, where ``a.ctypes.data`` takes 1 µs."""
-    return ctypes.c_ssize_t.from_address(id(a) + _DATA_FIELD).value
+    """Where a NumPy array's first element lies: 0.13 µs, where ``a.ctypes.data`` takes 1 µs."""
+    return _integer_at(id(a) + _DATA_FIELD).value
 
 
 if address(_probe := np.empty(1)) != _probe.ctypes.data:

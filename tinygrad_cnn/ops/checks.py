@@ -24,7 +24,7 @@ def same_dtype(name: str, x: Tensor, argument: str, other: Tensor) -> None:
     """Raise TypeError unless ``other`` (called ``argument``) has the dtype of the input ``x``."""
     if not isinstance(other, Tensor):
         raise TypeError(f"{name}: {argument} must be a tensor, received {type(other).__name__}")
-    if other.dtype != x.dtype:
+    if other.dtype is not x.dtype and other.dtype != x.dtype:
         raise TypeError(
             f"{name}: {argument} must have the input's dtype {x.dtype}, received {other.dtype}; "
             f"convert one with .to({x.dtype})"

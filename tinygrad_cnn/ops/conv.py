@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..backend import Array, Backend
-from ..geometry import Shape, Window, conv_window, ntuple, transposed_output
+from ..geometry import Shape, Window, conv_window, ntuple, remembered, transposed_output
 from ..tensor import Op, Tensor
 from .checks import batched, restored, same_dtype
 from .pad import ConstantPad
@@ -89,48 +89,62 @@ class ConvWeightGrad(Op):
 
 # -- checks ----------------------------------------------------------------------------------------
 def _operands(
-    name: str, n: int, x: Any, weight: Tensor, bias: Tensor | None, groups: int
+    name: str, n: int, x: Any, weight: Tensor, bias: Tensor | None
 ) -> tuple[Tensor, bool]:
-    """``batched(x)``, after the checks that do not depend on the direction of the convolution."""
+    """``batched(x)``, after the checks of the dtypes."""
     x, had_batch = batched(name, x, n)
     same_dtype(name, x, "weight", weight)
-    if weight.ndim != n + 2:
-        raise ValueError(f"{name}: weight must have {n + 2} dimensions, received {weight.shape}")
-    if 0 in weight.shape:
-        raise ValueError(f"{name}: weight must not be empty, received {weight.shape}")
-    if not isinstance(groups, int) or groups < 1:
-        raise ValueError(f"{name}: groups must be a positive integer, received {groups!r}")
     if bias is not None:
         same_dtype(name, x, "bias", bias)
     return x, had_batch
 
 
-def _check_bias(name: str, bias: Tensor | None, channels: int) -> None:
-    if bias is not None and bias.shape != (channels,):
+def _check_weight(name: str, n: int, weight: Shape, groups: int) -> None:
+    if len(weight) != n + 2:
+        raise ValueError(f"{name}: weight must have {n + 2} dimensions, received {weight}")
+    if 0 in weight:
+        raise ValueError(f"{name}: weight must not be empty, received {weight}")
+    if not isinstance(groups, int) or groups < 1:
+        raise ValueError(f"{name}: groups must be a positive integer, received {groups!r}")
+
+
+def _check_bias(name: str, bias: Shape | None, channels: int) -> None:
+    if bias is not None and bias != (channels,):
         raise ValueError(
             f"{name}: bias must have shape ({channels},), one number an output channel, "
-            f"received {bias.shape}"
+            f"received {bias}"
         )
+
+
+@remembered
+def _window(
+    name: str, x: Shape, weight: Shape, bias: Shape | None,
+    stride: Size, padding: Padding, dilation: Size, groups: int,
+) -> Window:  # fmt: skip
+    """The window of a convolution, after the checks of the shapes."""
+    _check_weight(name, len(x) - 2, weight, groups)
+    o, c = weight[0], weight[1] * groups
+    if x[1] != c:
+        raise ValueError(
+            f"{name}: weight expects {c} input channel{'s' * (c != 1)} but input has {x[1]} "
+            f"(input {x}, weight {weight}{f', groups {groups}' * (groups > 1)})"
+        )
+    if o % groups:
+        raise ValueError(
+            f"{name}: groups must divide the output channels, received groups {groups} "
+            f"and {o} output channels (weight {weight})"
+        )
+    _check_bias(name, bias, o)
+    return conv_window(x[2:], weight[2:], stride, padding, dilation, name)
 
 
 def _conv(
     name: str, n: int, x: Any, weight: Tensor, bias: Tensor | None,
     stride: Size, padding: Padding, dilation: Size, groups: int,
 ) -> Tensor:  # fmt: skip
-    x, had_batch = _operands(name, n, x, weight, bias, groups)
-    o, c = weight.shape[0], weight.shape[1] * groups
-    if x.shape[1] != c:
-        raise ValueError(
-            f"{name}: weight expects {c} input channel{'s' * (c != 1)} but input has {x.shape[1]} "
-            f"(input {x.shape}, weight {weight.shape}{f', groups {groups}' * (groups > 1)})"
-        )
-    if o % groups:
-        raise ValueError(
-            f"{name}: groups must divide the output channels, received groups {groups} "
-            f"and {o} output channels (weight {weight.shape})"
-        )
-    _check_bias(name, bias, o)
-    window = conv_window(x.shape[2:], weight.shape[2:], stride, padding, dilation, name)
+    x, had_batch = _operands(name, n, x, weight, bias)
+    sizes = None if bias is None else bias.shape
+    window = _window(name, x.shape, weight.shape, sizes, stride, padding, dilation, groups)
     op = Conv(window, groups)
     return restored(op(x, weight) if bias is None else op(x, weight, bias), had_batch)
 
@@ -139,7 +153,8 @@ def _conv_transpose(
     name: str, n: int, x: Any, weight: Tensor, bias: Tensor | None,
     stride: Size, padding: Size, output_padding: Size, groups: int, dilation: Size,
 ) -> Tensor:  # fmt: skip
-    x, had_batch = _operands(name, n, x, weight, bias, groups)
+    x, had_batch = _operands(name, n, x, weight, bias)
+    _check_weight(name, n, weight.shape, groups)
     if x.shape[1] != weight.shape[0]:
         raise ValueError(
             f"{name}: weight (C, O/groups, …) expects {weight.shape[0]} input channels "
@@ -151,7 +166,7 @@ def _conv_transpose(
             f"and {weight.shape[0]} input channels"
         )
     channels = weight.shape[1] * groups
-    _check_bias(name, bias, channels)
+    _check_bias(name, None if bias is None else bias.shape, channels)
     window, extra = _transposed_window(
         name, weight.shape[2:], stride, padding, output_padding, dilation
     )

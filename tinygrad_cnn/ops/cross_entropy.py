@@ -6,6 +6,7 @@ import math
 
 from ..backend import Array, Backend
 from ..dtypes import float16
+from ..geometry import Shape, remembered
 from ..tensor import Op, Tensor
 from .activation import LogSigmoid, Softmax, log_softmax
 from .checks import reduction_name, same_dtype, tensor_of_floats
@@ -78,22 +79,27 @@ def _check_classes(name: str, x: Tensor, target: Tensor, weight: Tensor | None) 
     if not isinstance(target, Tensor) or target.dtype.kind not in "iu":
         found = target.dtype if isinstance(target, Tensor) else type(target).__name__
         raise TypeError(f"{name}: target must be an int64 tensor of classes, received {found}")
-    if not x.ndim:
-        raise ValueError(f"{name}: expected input (N, K, …) or (K,), received a 0-d tensor")
-    axis = 0 if x.ndim == 1 else 1
-    wanted = x.shape[:axis] + x.shape[axis + 1 :]
-    if target.shape != wanted:
-        raise ValueError(
-            f"{name}: target must have shape {wanted}, one class for each place "
-            f"of input {x.shape}, received {target.shape}"
-        )
     if weight is not None:
         same_dtype(name, x, "weight", weight)
-        if weight.shape != (x.shape[axis],):
-            raise ValueError(
-                f"{name}: weight must have shape ({x.shape[axis]},), one number a class, "
-                f"received {weight.shape}"
-            )
+    return _class_axis(name, x.shape, target.shape, None if weight is None else weight.shape)
+
+
+@remembered
+def _class_axis(name: str, x: Shape, target: Shape, weight: Shape | None) -> int:
+    """The class dimension, after the checks of the shapes."""
+    if not x:
+        raise ValueError(f"{name}: expected input (N, K, …) or (K,), received a 0-d tensor")
+    axis = 0 if len(x) == 1 else 1
+    wanted = x[:axis] + x[axis + 1 :]
+    if target != wanted:
+        raise ValueError(
+            f"{name}: target must have shape {wanted}, one class for each place "
+            f"of input {x}, received {target}"
+        )
+    if weight is not None and weight != (x[axis],):
+        raise ValueError(
+            f"{name}: weight must have shape ({x[axis]},), one number a class, received {weight}"
+        )
     return axis
 
 
@@ -101,7 +107,9 @@ def _check_range(name: str, target: Tensor, classes: int, ignore_index: int) -> 
     """Whether any target is ``ignore_index``. Raises IndexError when another is no class."""
     if not target.array.size:
         return False
-    low, high = int(target.array.min()), int(target.array.max())
+    kernels, axes = target.backend, tuple(range(target.ndim))
+    low = int(kernels.min(target.array, axes, False))
+    high = int(kernels.max(target.array, axes, False))
     if 0 <= low and high < classes and not low <= ignore_index <= high:
         return False
     ignored = target == ignore_index

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from ..backend import Array, Backend
-from ..deferred import RULES, Deferred
+from ..deferred import RULES, Deferred, take_over
 from ..geometry import Shape
 from ..tensor import Op, Tensor
 from .activation import Relu, ReluGrad
@@ -205,11 +205,11 @@ class BatchNormInferenceRelu(Fused):
 
 # -- the rules: which operation may take over which waiting one ------------------------------------
 def _relu(fused: type[Fused]) -> Any:
-    return lambda op, t, inputs: fused(t.op, op)(*t.operands)
+    return lambda op, t, inputs: take_over(fused(t.op, op), t)
 
 
 def _pool(op: Op, t: Deferred, inputs: tuple[Any, ...]) -> Tensor:
-    return ConvReluPool(t.op, op)(*t.operands)
+    return take_over(ConvReluPool(t.op, op), t)
 
 
 def _residual(op: Op, t: Deferred, inputs: tuple[Any, ...]) -> Tensor | None:
@@ -222,7 +222,7 @@ def _residual(op: Op, t: Deferred, inputs: tuple[Any, ...]) -> Tensor | None:
 
 def _relu_of_sum(op: Op, t: Deferred, inputs: tuple[Any, ...]) -> Tensor:
     inference = isinstance(t.op.first, BatchNormInference)  # type: ignore[attr-defined]
-    return (BatchNormInferenceRelu if inference else BatchNormRelu)(t.op, op)(*t.operands)
+    return take_over((BatchNormInferenceRelu if inference else BatchNormRelu)(t.op, op), t)
 
 
 RULES.update({
