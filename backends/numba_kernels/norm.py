@@ -12,12 +12,16 @@ so that a large mean costs no digits.
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinygrad_cnn.geometry import Shape
+
 from . import memory
-from .access import get32
+from .access import get32, put32, read64
 from .lanes import vget, vput
 from .memory import empty
 from .norm_sums import (
@@ -31,7 +35,7 @@ from .norm_sums import (
     sums_planes,
     sums_rows,
 )
-from .order import dense_strides, order, split
+from .order import Order, dense_strides, order, split
 from .runtime import Kernel, address, kernel
 from .simd import BYTES, WIDTH, fence, fma, select_gt, splat, stream, vmax
 
@@ -130,60 +134,110 @@ def input_planes(chunk, worker, gy, x, y, gx, table, planes, channels, inner, st
     fence()
 
 
+@kernel
+def scale_table(chunk, worker, mean, var, weight, bias, eps, channels, table):
+    """(mean, weight/√(var + eps), bias) of each channel, for ``apply_rows``."""
+    for c in range(channels):
+        scale = 1.0 / math.sqrt(get32(var, c) + read64(eps, 0))
+        put32(table, c, get32(mean, c))
+        put32(table, channels + c, f4(scale * get32(weight, c) if weight else scale))
+        put32(table, 2 * channels + c, get32(bias, c) if bias else f4(0))
+
+
 # ---------------------------------------------------------------------------------------------
 # Calling them
 # ---------------------------------------------------------------------------------------------
-class Walk:
-    """How an array's memory is cut into chunks: ``chunks`` of them, ``blocks`` partial sums of
-    ``count`` terms."""
+class Walk(NamedTuple):
+    """How memory is cut into chunks: ``chunks`` of them, ``blocks`` partial sums of ``count``
+    terms, ``last`` in the last one."""
 
-    def __init__(self, x: Any) -> None:
-        axes = order(x.shape, x.strides, 4)
-        if axes is None:  # a slice or a broadcast view
-            x = np.array(x, order="C")
-            axes = order(x.shape, x.strides, 4)
-        assert axes is not None
-        self.x, self.axes = x, axes
-        outer, self.channels, inner = split(x.shape, axes, 1)
-        self.terms = outer * inner
-        if self.channels == 1:  # one channel: cut its run into rows of one element each
-            outer, inner = self.terms, 1
-        self.by_rows, self.inner = inner == 1, inner
-        if self.by_rows:
-            self.count = step = max(1, min(512, BLOCK // self.channels))
-            self.chunks = self.blocks = -(-outer // step)
-            self.last = outer - (self.blocks - 1) * step
-            self.sizes = (outer, self.channels, step)
-        else:
-            planes, self.count = outer * self.channels, inner
-            step = max(1, BLOCK // inner)
-            self.chunks, self.blocks, self.last = -(-planes // step), outer, inner
-            self.sizes = (planes, self.channels, inner, step)  # type: ignore[assignment]
+    axes: Order
+    strides: Shape  # of a new array of this order
+    channels: int
+    terms: int  # of each channel
+    inner: int
+    by_rows: bool
+    serial: bool
+    whole: bool  # made of whole vectors
+    count: int
+    chunks: int
+    blocks: int
+    last: int
+    sizes: tuple[int, ...]  # what the kernels are told
 
     def run(self, by_rows: Kernel, by_planes: Kernel, *arguments: int) -> None:
         kernel = by_rows if self.by_rows else by_planes
-        (kernel.serial if self.x.size < SMALL else kernel)(self.chunks, *arguments)
+        (kernel.serial if self.serial else kernel)(self.chunks, *arguments)
 
-    def like(self) -> Any:
-        """A new array of the same shape and memory order."""
-        return empty(self.x.shape, f4, dense_strides(self.x.shape, self.axes, 4))
+    def like(self, x: Any) -> Any:
+        """A new array of the shape of x in this memory order."""
+        return empty(x.shape, f4, self.strides)
 
     def streams(self, y: Any) -> int:
         """``STREAM`` for a result that no cache holds and that is made of whole vectors."""
-        whole = (self.channels if self.by_rows else self.inner) % WIDTH == 0
-        large = y.nbytes > memory.STREAM_BYTES and address(y) % BYTES == 0
-        return STREAM if whole and large else 0
+        large = self.whole and y.nbytes > memory.STREAM_BYTES
+        return STREAM if large and address(y) % BYTES == 0 else 0
 
     def aligned(self, a: Any) -> Any:
         """``a`` in this memory order: itself, or a copy."""
-        if order(a.shape, a.strides, 4) == self.axes:
+        if a.strides == self.strides or order(a.shape, a.strides, 4) == self.axes:
             return a
-        b = self.like()
+        b = self.like(a)
         np.copyto(b, a)
         return b
 
     def partial(self) -> Any:
         return np.empty((self.blocks, 2, self.channels), f4)
+
+
+@lru_cache(1024)
+def _walk(shape: Shape, strides: Shape) -> Walk | None:
+    """The walk through an array; None when it is not dense."""
+    axes = order(shape, strides, 4)
+    if axes is None:
+        return None
+    outer, channels, inner = split(shape, axes, 1)
+    terms = outer * inner
+    if channels == 1:  # one channel: cut its run into rows of one element each
+        outer, inner = terms, 1
+    by_rows = inner == 1
+    if by_rows:
+        count = step = max(1, min(512, BLOCK // channels))
+        chunks = blocks = -(-outer // step)
+        last, sizes = outer - (blocks - 1) * step, (outer, channels, step)
+    else:
+        planes, count = outer * channels, inner
+        step = max(1, BLOCK // inner)
+        chunks, blocks, last = -(-planes // step), outer, inner
+        sizes = (planes, channels, inner, step)  # type: ignore[assignment]
+    whole = (channels if by_rows else inner) % WIDTH == 0
+    small = terms * channels < SMALL
+    return Walk(axes, dense_strides(shape, axes, 4), channels, terms, inner, by_rows, small, whole,
+                count, chunks, blocks, last, sizes)  # fmt: skip
+
+
+def walk_through(x: Any) -> tuple[Any, Walk]:
+    """x, or a copy of it where it is a slice or a broadcast view, and the walk through it."""
+    walk = _walk(x.shape, x.strides)
+    if walk is None:
+        x = np.array(x, order="C")
+        walk = _walk(x.shape, x.strides)
+    assert walk is not None
+    return x, walk
+
+
+@lru_cache(64)
+def _number(value: float) -> Any:
+    return np.array([value])
+
+
+def _vector(v: Any) -> Any:
+    """A vector as kernels read it."""
+    return v if v.dtype == f4 and v.strides == (4,) else np.ascontiguousarray(v, f4)
+
+
+def _place(v: Any) -> int:
+    return 0 if v is None else address(v)
 
 
 def accepts(x: Any) -> bool:
@@ -193,39 +247,30 @@ def accepts(x: Any) -> bool:
 
 def stats(x: Any) -> tuple[Any, Any]:
     """(mean, biased variance) of each channel."""
-    walk = Walk(x)
-    partial, out = walk.partial(), np.empty((2, walk.channels))
-    walk.run(stats_rows, stats_planes, address(walk.x), address(partial), *walk.sizes)
+    x, walk = walk_through(x)
+    partial, out = walk.partial(), np.empty((2, walk.channels), f4)
+    walk.run(stats_rows, stats_planes, address(x), address(partial), *walk.sizes)
     combine_stats.serial(
-        1, address(walk.x), walk.inner, address(partial), walk.blocks, walk.channels,
-        walk.count, walk.last, address(out),
+        1, address(x), walk.inner, address(partial), walk.blocks, walk.channels, walk.count,
+        walk.last, address(out),
     )  # fmt: skip
-    return out[0].astype(f4), out[1].astype(f4)
+    return out[0], out[1]
 
 
 def forward(
     x: Any, mean: Any, var: Any, weight: Any, bias: Any, eps: float, residual: Any, relu: bool
 ) -> Any:
     """(x − mean)·weight/σ + bias, then + residual (when given) and ReLU (when asked for)."""
-    walk = Walk(x)
-    y = walk.like()
-    table = np.empty((3, walk.channels), f4)
-    scale = 1 / np.sqrt(var.astype(np.float64) + eps)
-    table[0], table[1] = mean, scale if weight is None else scale * weight
-    table[2] = 0 if bias is None else bias
+    x, walk = walk_through(x)
+    y, table = walk.like(x), np.empty((3, walk.channels), f4)
+    mean, var, at_eps = _vector(mean), _vector(var), _number(eps)
+    weight, bias = (None if v is None else _vector(v) for v in (weight, bias))
+    scale_table.serial(1, address(mean), address(var), _place(weight), _place(bias),
+                       address(at_eps), walk.channels, address(table))  # fmt: skip
     other = None if residual is None else walk.aligned(residual)
-    where = 0 if other is None else address(other)
     options = RELU * relu + RESIDUAL * (other is not None) + walk.streams(y)
-    walk.run(
-        apply_rows,
-        apply_planes,
-        address(walk.x),
-        address(y),
-        where,
-        address(table),
-        *walk.sizes,
-        options,
-    )
+    walk.run(apply_rows, apply_planes, address(x), address(y), _place(other), address(table),
+             *walk.sizes, options)  # fmt: skip
     return y
 
 
@@ -234,31 +279,32 @@ def backward(
 ) -> tuple[Any, Any, Any, Any]:
     """(gx, gweight, gbias, gresidual or None) for ``forward``; y is its result when it ended in a
     ReLU, else None."""
-    walk = Walk(x)
-    gy, x = walk.aligned(gy), walk.x
-    y_place = 0 if y is None else address(y := walk.aligned(y))
-    g = walk.like() if residual and y is not None else None
+    x, walk = walk_through(x)
+    gy, y = walk.aligned(gy), None if y is None else walk.aligned(y)
+    g = walk.like(x) if residual and y is not None else None
     options = RELU * (y is not None)
-    mean = np.ascontiguousarray(mean, f4)
-    partial, sums = walk.partial(), np.empty((2, walk.channels))
+    mean, var, at_eps = _vector(mean), _vector(var), _number(eps)
+    weight = None if weight is None else _vector(weight)
+    partial, sums, table = (
+        walk.partial(),
+        np.empty(2 * walk.channels),
+        np.empty((4, walk.channels), f4),
+    )
+    gweight, gbias = np.empty(walk.channels, f4), np.empty(walk.channels, f4)
     walk.run(
-        sums_rows, sums_planes, address(gy), address(x), y_place, 0 if g is None else address(g),
-        address(mean), address(partial), *walk.sizes, options + RESIDUAL * (g is not None),
+        sums_rows, sums_planes, address(gy), address(x), _place(y), _place(g), address(mean),
+        address(partial), *walk.sizes, options + RESIDUAL * (g is not None),
     )  # fmt: skip
-    combine_sums.serial(1, address(partial), walk.blocks, 2 * walk.channels, address(sums))
-    inverse = 1 / np.sqrt(var.astype(np.float64) + eps)
-    scale = inverse if weight is None else inverse * weight
-    total, moment = sums
-    table = np.empty((4, walk.channels), f4)
-    table[0], table[1] = mean, scale
-    table[2] = -scale * inverse * inverse * moment / walk.terms
-    table[3] = -scale * total / walk.terms
+    combine_sums.serial(
+        1, address(partial), walk.blocks, walk.channels, address(mean), address(var),
+        _place(weight), address(at_eps), walk.terms, address(sums), address(table),
+        address(gweight), address(gbias),
+    )  # fmt: skip
     if g is not None:  # already masked
         gy, options = g, 0
-    gx = walk.like()
+    gx = walk.like(x)
     walk.run(
-        input_rows, input_planes, address(gy), address(x), y_place, address(gx), address(table),
+        input_rows, input_planes, address(gy), address(x), _place(y), address(gx), address(table),
         *walk.sizes, options + walk.streams(gx),
     )  # fmt: skip
-    gresidual = (gy if g is None else g) if residual else None
-    return gx, (moment * inverse).astype(f4), total.astype(f4), gresidual
+    return gx, gweight, gbias, gy if residual else None

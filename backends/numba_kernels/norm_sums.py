@@ -5,9 +5,11 @@ Blocks of memory as in ``norm``: "rows" with the channels innermost, "planes" of
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-from .access import get32, put64, read64
+from .access import get32, put32, put64, read64
 from .lanes import vget, vput
 from .runtime import device, kernel
 from .simd import (
@@ -132,8 +134,8 @@ def stats_planes(chunk, worker, x, partial, planes, channels, inner, step):
 
 @kernel
 def combine_stats(chunk, worker, x, inner, partial, blocks, channels, count, last, out):
-    """out[0, c], out[1, c] = mean and variance over all blocks: ``count`` terms each, ``last`` in
-    the last one."""
+    """out[0, c], out[1, c] = mean and variance (float32) over all blocks: ``count`` terms each,
+    ``last`` in the last one."""
     total = (blocks - 1) * count + last
     for c in range(channels):
         mean = 0.0
@@ -146,8 +148,8 @@ def combine_stats(chunk, worker, x, inner, partial, blocks, channels, count, las
             n = count if k < blocks - 1 else last
             away = get32(partial, k * 2 * channels + c) - mean
             squares += get32(partial, (k * 2 + 1) * channels + c) + n * away * away
-        put64(out, c, get32(x, c * inner) + mean)
-        put64(out, channels + c, squares / total)
+        put32(out, c, f4(get32(x, c * inner) + mean))
+        put32(out, channels + c, f4(squares / total))
 
 
 # ---------------------------------------------------------------------------------------------
@@ -237,10 +239,23 @@ def sums_planes(chunk, worker, gy, x, y, g, mean, partial, planes, channels, inn
 
 
 @kernel
-def combine_sums(chunk, worker, partial, blocks, count, out):
-    """out[j] = Σ_k partial[k, j] in float64."""
-    for j in range(count):
-        put64(out, j, 0.0)
+def combine_sums(
+    chunk, worker, partial, blocks, channels, mean, var, weight, eps, terms, sums, table, gweight,
+    gbias,
+):  # fmt: skip
+    """What follows from the sums over all blocks: gweight, gbias, and ``input_rows``' table."""
+    for j in range(2 * channels):
+        put64(sums, j, 0.0)
     for k in range(blocks):
-        for j in range(count):
-            put64(out, j, read64(out, j) + get32(partial, k * count + j))
+        for j in range(2 * channels):
+            put64(sums, j, read64(sums, j) + get32(partial, k * 2 * channels + j))
+    for c in range(channels):
+        total, moment = read64(sums, c), read64(sums, channels + c)
+        inverse = 1.0 / math.sqrt(get32(var, c) + read64(eps, 0))
+        scale = inverse * get32(weight, c) if weight else inverse
+        put32(table, c, get32(mean, c))
+        put32(table, channels + c, f4(scale))
+        put32(table, 2 * channels + c, f4(-scale * inverse * inverse * moment / terms))
+        put32(table, 3 * channels + c, f4(-scale * total / terms))
+        put32(gweight, c, f4(moment * inverse))
+        put32(gbias, c, f4(total))

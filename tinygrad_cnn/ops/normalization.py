@@ -150,26 +150,26 @@ def _of_nothing(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor
 def _move_towards(running: Tensor, found: Array, momentum: float) -> None:
     """running ← (1 − momentum)·running + momentum·found, in place and unrecorded."""
     kernels = running.backend
-    mixed = kernels.add(
-        kernels.multiply(running.array, 1 - momentum),
-        kernels.multiply(kernels.astype(found, running.dtype), momentum),
-    )
-    kernels.assign(running.array, mixed)
+    values = running.array
+    found = found if found.dtype == values.dtype else kernels.astype(found, values.dtype)
+    kernels.multiply(values, 1 - momentum, out=values)
+    kernels.add(values, kernels.multiply(found, momentum), out=values)
     running._version_list()[0] += 1
 
 
 def _check_channels(name: str, x: Tensor, **vectors: Tensor | None) -> None:
     tensor_of_floats(name, x)
-    if x.ndim < 2:
-        raise ValueError(f"{name}: expected input (N, C, …), received shape {x.shape}")
+    shape = x.shape
+    if len(shape) < 2:
+        raise ValueError(f"{name}: expected input (N, C, …), received shape {shape}")
     for argument, v in vectors.items():
         if v is None:
             continue
         same_dtype(name, x, argument, v)
-        if v.shape != (x.shape[1],):
+        if v.shape != shape[1:2]:
             raise ValueError(
-                f"{name}: {argument} must have shape ({x.shape[1]},), one number a channel "
-                f"of input {x.shape}, received {v.shape}"
+                f"{name}: {argument} must have shape ({shape[1]},), one number a channel "
+                f"of input {shape}, received {v.shape}"
             )
 
 
