@@ -20,7 +20,7 @@ from .conv_plan import MAX_SPLITS, Plan, Source, correlation_plan
 from .layout import add_floats, channels_last, pack_panels, to_channels_last, zero_floats
 from .memory import empty
 from .microkernel import ACCUMULATE, RELU
-from .runtime import address, device, kernel, max_workers
+from .runtime import address, device, kernel, worker_scratch
 from .simd import (
     WIDTH,
     fma,
@@ -164,9 +164,9 @@ def _run(plan: Plan, x: Any, w: Any, out: Any, bias: Any, mode: int) -> None:
         pack_panels(1, at, address(w), address(k_list), k_list.size, w.strides[0], channels, padded,
                     padded, 0)  # fmt: skip
         at += k_list.size * padded * 4
-    scratch = empty((plan.scratch_bytes * max_workers() // 4 + 16,), np.float32)
+    scratch = worker_scratch(plan.scratch_bytes)
     depthwise(plan.chunks, address(plan.table), address(plan.jobs), address(x), address(out),
-              address(packed), 0 if bias is None else address(bias), mode, address(scratch),
+              address(packed), 0 if bias is None else address(bias), mode, scratch,
               plan.scratch_bytes)  # fmt: skip
 
 
@@ -211,9 +211,9 @@ def conv_weight_grad(x: Any, gy: Any, shape: Shape, window: Window, groups: int)
     row = -(-shape[0] // WIDTH) * WIDTH * 4
     splits = min(plan.chunks, MAX_SPLITS)
     partials = empty((splits * k_list.size * row // 4,), np.float32)
-    scratch = empty((plan.scratch_bytes * max_workers() // 4 + 16,), np.float32)
+    scratch = worker_scratch(plan.scratch_bytes)
     depthwise_weights(splits, address(plan.table), address(plan.jobs), address(x), address(gy),
-                      address(partials), plan.chunks, splits, address(scratch),
+                      address(partials), plan.chunks, splits, scratch,
                       plan.scratch_bytes)  # fmt: skip
     depthwise_weight_sum(k_list.size, address(partials), splits, k_list.size * row, row, shape[0],
                          address(gw), address(k_list), gw.strides[0])  # fmt: skip

@@ -30,7 +30,7 @@ from .microkernel import (
     call,
     panels,
 )
-from .runtime import address, device, kernel, max_workers
+from .runtime import address, device, kernel, worker_scratch
 from .simd import load_f32, load_i64, store_f32, store_i64, unpack
 
 SCRATCH_HEAD = 2 * MAX_ROWS * 8  # bytes: the row lists of a tile at the edge
@@ -170,10 +170,10 @@ def pack(plan: Plan, w: Any, columns: int, n_step: int, group_step: int, groups:
 
 
 def _run(plan: Plan, x: Any, out: Any, packed: Any, bias: Any, mode: int) -> None:
-    scratch = empty((plan.scratch_bytes * max_workers() // 4 + 16,), np.float32)
+    scratch = worker_scratch(plan.scratch_bytes)
     correlate(plan.chunks, convolve_chunk.load(), address(plan.table), address(plan.jobs),
               address(x), address(out), address(packed), 0 if bias is None else address(bias), mode,
-              address(scratch), plan.scratch_bytes, *plan.micro)  # fmt: skip
+              scratch, plan.scratch_bytes, *plan.micro)  # fmt: skip
 
 
 def conv(
@@ -302,9 +302,9 @@ def conv_weight_grad(x: Any, gy: Any, shape: Shape, window: Window, groups: int)
         Source(x.shape, x.strides), Source(gy.shape, gy.strides), shape, gw.strides, window, groups
     )
     partials = empty((plan.partial_bytes * plan.splits // 4,), np.float32)
-    scratch = empty((plan.scratch_bytes * max_workers() // 4 + 16,), np.float32)
+    scratch = worker_scratch(plan.scratch_bytes)
     weight_partials(plan.chunks, address(plan.table), address(x), address(gy), address(partials),
-                    address(scratch), plan.scratch_bytes, *plan.micro)  # fmt: skip
+                    scratch, plan.scratch_bytes, *plan.micro)  # fmt: skip
     weight_sum(plan.sums, address(plan.table), address(partials), address(gw), address(plan.k_list),
                gw.strides[0], shape[0] // groups * gw.strides[0])  # fmt: skip
     return gw

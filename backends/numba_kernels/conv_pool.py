@@ -21,7 +21,7 @@ from .lanes import store_bytes, vput
 from .layout import channels_last_strides, pack_panels
 from .memory import empty
 from .microkernel import call, panels
-from .runtime import address, device, kernel, max_workers
+from .runtime import address, device, kernel, worker_scratch
 from .simd import (
     BYTES,
     WIDTH,
@@ -136,8 +136,7 @@ def conv_relu_pool(x: Any, w: Any, bias: Any, window: Window, groups: int) -> tu
     n, o, p, q = made.shape
     winners = np.empty((n, p, q, o), np.uint8)
     bias = None if bias is None else np.ascontiguousarray(bias)
-    memory = empty(((made.packed_bytes + made.scratch_bytes * max_workers()) // 4,), f4)
-    packed = address(memory)
+    packed = worker_scratch(made.scratch_bytes, made.packed_bytes)
     pack_panels(made.panels, packed, address(w), *made.packing)
     pooled(made.chunks, *made.body, address(x), address(y), address(winners), packed,
            0 if bias is None else address(bias), *made.sizes, packed + made.packed_bytes,

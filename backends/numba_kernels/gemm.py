@@ -33,9 +33,10 @@ from .microkernel import (
     panels,
     rows_kernel,
 )
-from .runtime import address, device, kernel, max_workers
+from .runtime import address, device, kernel, worker_scratch
 from .simd import load_i64, store_i64, unpack
 
+f4 = np.dtype(np.float32)
 K_BLOCK = 512
 ROW_BLOCK = 128
 CHUNKS = 16  # at least, where the product is large enough to be cut
@@ -141,11 +142,6 @@ class Plan(NamedTuple):
     table: int  # address of what both kernels read: their geometry
     keep: list[np.ndarray]  # what lies at the addresses
 
-    def memory(self) -> Any:
-        """Packed B, then scratch."""
-        scratch = self.scratch_bytes * max_workers()
-        return empty(((self.packed_bytes + scratch) // 4,), np.float32)
-
 
 @lru_cache(maxsize=1024)
 def plan_of(a_shape: Shape, a_strides: Shape, b_shape: Shape, b_strides: Shape) -> Plan:
@@ -183,8 +179,7 @@ def product(a: Any, b: Any, bias: Any = None, relu: bool = False) -> Any:
     """A (…, M, K) · B (…, K, N) + bias (N,), float32, batch dimensions broadcast, no dimension
     0."""
     plan = plan_of(a.shape, a.strides, b.shape, b.strides)
-    c, memory = empty(plan.shape, np.float32), plan.memory()
-    packed = address(memory)
+    c, packed = empty(plan.shape, f4), worker_scratch(plan.scratch_bytes, plan.packed_bytes)
     pack, run = (pack_matrix.serial, multiply.serial) if plan.serial else (pack_matrix, multiply)
     pack(plan.packs, plan.table, packed, address(b))
     run(plan.chunks, plan.table, address(a), packed, address(c),

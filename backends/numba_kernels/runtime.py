@@ -40,11 +40,13 @@ from numba.core import config
 from numba.extending import intrinsic
 
 from .cache import KernelCache, on_compile, source_key
+from .memory import scratch
 from .threads import get_num_threads, set_blas_threads, set_num_threads, share_pool, state
 
 __all__ = [
     "Kernel", "address", "device", "f32", "f64", "i32", "i64", "kernel", "max_workers",
     "get_num_threads", "on_compile", "set_num_threads", "source_key", "u8",
+    "worker_scratch",
 ]  # fmt: skip
 
 if config.DISABLE_JIT:
@@ -319,6 +321,11 @@ if address(_probe := np.empty(1)) != _probe.ctypes.data:
     def address(a: Any) -> int:
         """Where a NumPy array's first element lies."""
         return int(a.ctypes.data)
+
+
+def worker_scratch(per_worker: int, shared: int = 0) -> int:
+    """``memory.scratch``: ``shared`` bytes, then ``per_worker`` for each worker."""
+    return scratch(shared + per_worker * state.count)
 
 
 def max_workers() -> int:

@@ -38,7 +38,7 @@ from .microkernel import (
     even_rows_kernel,
     panels,
 )
-from .runtime import address, device, kernel, max_workers
+from .runtime import address, device, kernel, worker_scratch
 from .simd import (
     BYTES,
     WIDTH,
@@ -398,10 +398,6 @@ def _kernels(F):
 KERNELS = {F.r: _kernels(F) for F in (F3, F2)}
 
 
-def _scratch(per_worker: int) -> Any:
-    return empty((per_worker * max_workers() // 4 + 16,), np.float32)
-
-
 class Weights(NamedTuple):
     """Kernels as a matrix: address, byte strides of (k, n, i, j), rows and columns."""
 
@@ -421,15 +417,18 @@ class Weights(NamedTuple):
         return -(-self.high * self.wide // WIDTH) * WIDTH * BYTES
 
 
-def transform_weights(plan: Plan, w: Weights, problem: Problem, F: Transforms) -> Any:
-    """U of all weights."""
-    u = empty((F.entries * plan.u_step // 4,), np.float32)
-    per_worker = (F.entries + F.r**2) * BYTES + w.taps_bytes
-    scratch = _scratch(per_worker)
+def transform_weights(
+    plan: Plan, w: Weights, problem: Problem, F: Transforms, u: int, scratch: int
+) -> None:
+    """U of all weights, to the address u."""
     chunks = -(-problem.c // WEIGHT_ROWS) * (padded(problem.o) // WIDTH)
-    KERNELS[F.r].weights(chunks, address(plan.table), *w.arguments, address(u), address(scratch),
-                         per_worker)  # fmt: skip
-    return u
+    KERNELS[F.r].weights(chunks, address(plan.table), *w.arguments, u, scratch,
+                         _weight_bytes(w, F))  # fmt: skip
+
+
+def _weight_bytes(w: Weights, F: Transforms) -> int:
+    """Scratch memory of a worker that transforms weights."""
+    return (F.entries + F.r**2) * BYTES + w.taps_bytes
 
 
 def convolve(
@@ -440,12 +439,13 @@ def convolve(
     bias = _padded_bias(bias, padded(problem.o))
     if plan.staged:
         return _run_staged(plan, problem, x, y, w, bias, mode, F)
-    u = transform_weights(plan, w, problem, F)
     per_worker = _local_bytes(problem, F) + F.entries * (plan.v_step + plan.m_step)
-    scratch = _scratch(per_worker)
+    u_bytes = -(-F.entries * plan.u_step // 64) * 64
+    u = worker_scratch(max(per_worker, _weight_bytes(w, F)), u_bytes)
+    transform_weights(plan, w, problem, F, u, u + u_bytes)
     KERNELS[F.r].fused(
-        -(-plan.tiles // plan.block), address(plan.table), x, y, address(u),
-        0 if bias is None else address(bias), mode, address(scratch), per_worker, *_micro(plan),
+        -(-plan.tiles // plan.block), address(plan.table), x, y, u,
+        0 if bias is None else address(bias), mode, u + u_bytes, per_worker, *_micro(plan),
     )  # fmt: skip
     return None
 
@@ -455,18 +455,17 @@ def _run_staged(
 ) -> None:
     run, entries, table = KERNELS[F.r], F.entries, address(plan.table)
     local = _local_bytes(problem, F)
-    panel_bytes = (entries + F.r**2) * BYTES + w.taps_bytes
-    panel_bytes += entries * (WEIGHT_ROWS * plan.panels.nr * 4 + 64)
-    scratch = _scratch(max(local, panel_bytes))
+    panel_bytes = _weight_bytes(w, F) + entries * (WEIGHT_ROWS * plan.panels.nr * 4 + 64)
+    scratch = worker_scratch(max(local, panel_bytes))
     v, mm = (empty((entries * step // 4,), np.float32) for step in (plan.v_step, plan.m_step))
     for first in range(0, plan.tiles, plan.block):
         count = min(plan.block, plan.tiles - first)
         groups = -(-count // GROUP)
-        run.inputs(groups, table, first, count, x, address(v), address(scratch), local)
+        run.inputs(groups, table, first, count, x, address(v), scratch, local)
         run.panel_products(plan.panels.number, table, count, address(v), address(mm),
-                           *w.arguments, address(scratch), panel_bytes, *_micro(plan))  # fmt: skip
+                           *w.arguments, scratch, panel_bytes, *_micro(plan))  # fmt: skip
         run.outputs(groups, table, first, count, address(mm), y,
-                    0 if bias is None else address(bias), mode, address(scratch),
+                    0 if bias is None else address(bias), mode, scratch,
                     local)  # fmt: skip
 
 

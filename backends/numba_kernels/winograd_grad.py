@@ -22,7 +22,7 @@ from tinygrad_cnn.geometry import Shape, Window
 from .layout import to_channels_last, zero_floats
 from .memory import empty
 from .microkernel import call, columns_kernel
-from .runtime import address, device, kernel, max_workers
+from .runtime import address, device, kernel, worker_scratch
 from .simd import BYTES, WIDTH, load, load_f32, store, store_f32, transpose_part, unpack
 from .winograd import (
     GROUP,
@@ -259,10 +259,6 @@ def _micro(plan: Plan) -> tuple[int, int]:
     return columns_kernel(1, rows[0], wide).load(), columns_kernel(1, rows[1], narrow).load()
 
 
-def _scratch(per_worker: int) -> Any:
-    return empty((per_worker * max_workers() // 4 + 16,), np.float32)
-
-
 def _back_bytes(F: Transforms, target: Shape) -> int:
     """Scratch memory for the transform of sums back to taps."""
     squares = -(-target[3] * target[4] // WIDTH) * WIDTH
@@ -281,9 +277,9 @@ def _split(plan: Plan, problem: Problem, F: Transforms, x: int, gy: int, target:
     splits = max(1, min(SPLITS, SPLIT_BYTES // (F.entries * s_step), plan.tiles // plan.block))
     sums = empty((splits * F.entries * s_step // 4,), np.float32)
     per_worker = local + F.entries * (plan.v_step + plan.m_step)
-    scratch = _scratch(per_worker)
+    scratch = worker_scratch(per_worker)
     GRADIENT_KERNELS[F.r].split_sums(
-        splits, address(plan.table), x, gy, address(sums), s_step, splits, address(scratch),
+        splits, address(plan.table), x, gy, address(sums), s_step, splits, scratch,
         per_worker, *_micro(plan),
     )  # fmt: skip
     _back(plan, problem, F, sums, splits, target)
@@ -298,11 +294,11 @@ def _back(
     plan: Plan, problem: Problem, F: Transforms, sums: Any, splits: int, target: Shape
 ) -> None:
     local = _local_bytes(problem, F, target)
-    scratch = _scratch(local)
+    scratch = worker_scratch(local)
     blocks = -(-problem.c // SUM_ROWS)
     GRADIENT_KERNELS[F.r].back(
         blocks * (padded(problem.o) // WIDTH), address(plan.table), address(sums),
-        _sum_bytes(problem), splits, *target, address(scratch), local,
+        _sum_bytes(problem), splits, *target, scratch, local,
     )  # fmt: skip
 
 
@@ -314,19 +310,19 @@ def _staged(plan: Plan, problem: Problem, F: Transforms, x: int, gy: int, target
     run, entries, table = GRADIENT_KERNELS[F.r], F.entries, address(plan.table)
     local, s_step, parts = _local_bytes(problem, F, target), _sum_bytes(problem), 2
     panel_bytes = _back_bytes(F, target) + entries * (PANEL_ROWS * plan.panels.nr * 4 + 64)
-    scratch = _scratch(max(local, panel_bytes))
+    scratch = worker_scratch(max(local, panel_bytes))
     v, d = (empty((entries * step // 4,), np.float32) for step in (plan.v_step, plan.m_step))
     at_once = plan.tiles <= plan.block
     sums = None if at_once else empty((entries * s_step // 4,), np.float32)
     for first in range(0, plan.tiles, plan.block):
         count = min(plan.block, plan.tiles - first)
         chunks = -(-count // GROUP)
-        KERNELS[F.r].inputs(chunks, table, first, count, x, address(v), address(scratch), local)
-        run.gradients(chunks, table, first, count, gy, address(d), address(scratch), local)
+        KERNELS[F.r].inputs(chunks, table, first, count, x, address(v), scratch, local)
+        run.gradients(chunks, table, first, count, gy, address(d), scratch, local)
         if at_once:
             blocks = -(-padded(problem.c) // (PANEL_ROWS // len(problem.phases)))
             run.panel_sums(blocks * plan.panels.number, table, count, address(v), address(d),
-                           *target, address(scratch), panel_bytes, *_micro(plan))  # fmt: skip
+                           *target, scratch, panel_bytes, *_micro(plan))  # fmt: skip
         else:
             winograd_sums(entries * parts, table, count, address(v), address(d), address(sums),
                           s_step, parts, *_micro(plan), first > 0)  # fmt: skip
