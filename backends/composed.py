@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tinygrad_cnn.backend import Array, Backend
-from tinygrad_cnn.geometry import LinearMap
+from tinygrad_cnn.geometry import LinearMap, Shape
 
 from . import activations
 
@@ -25,6 +25,55 @@ class Composed:
     def activation_grad(self: Backend, name: str, g: Array, x: Array, *settings: float) -> Array:
         gx: Array = activations.GRADIENTS[name](self, g, x, *settings)
         return gx
+
+    def group_norm(
+        self: Backend, x: Array, groups: int, weight: Array | None, bias: Array | None, eps: float
+    ) -> tuple[Array, Array, Array]:
+        """Batch norm of one image whose channels are the groups of all samples."""
+        flat = self.reshape(x, (1, len(x) * groups, x.size // (len(x) * groups)))
+        mean, var = self.batch_norm_stats(flat)
+        y = self.reshape(self.batch_norm(flat, mean, var, None, None, eps), x.shape)
+        if weight is not None:
+            y = self.multiply(y, self.reshape(weight, _channels(x)))
+        if bias is not None:
+            y = self.add(y, self.reshape(bias, _channels(x)))
+        each = (len(x), groups)
+        return y, self.reshape(mean, each), self.reshape(var, each)
+
+    def group_norm_grad(
+        self: Backend, gy: Array, x: Array, mean: Array, var: Array, weight: Array | None,
+        groups: int, eps: float,
+    ) -> tuple[Array, Array, Array]:  # fmt: skip
+        rows = len(x) * groups
+        shape, axes = (1, rows, x.size // rows), (0, *range(2, x.ndim))
+        flat, mean, var = (self.reshape(a, s) for a, s in zip(
+            (x, mean, var), (shape, (rows,), (rows,)), strict=True))  # fmt: skip
+        xhat = self.reshape(self.batch_norm(flat, mean, var, None, None, eps), x.shape)
+        g = gy if weight is None else self.multiply(gy, self.reshape(weight, _channels(x)))
+        gx, _, _ = self.batch_norm_grad(self.reshape(g, shape), flat, mean, var, None, eps)
+        gweight = self.sum(self.multiply(gy, xhat), axes, False)
+        return self.reshape(gx, x.shape), gweight, self.sum(gy, axes, False)
+
+    def layer_norm(
+        self: Backend, x: Array, weight: Array | None, bias: Array | None, eps: float
+    ) -> tuple[Array, Array, Array]:
+        flat = self.reshape(x, (1, *x.shape))
+        mean, var = self.batch_norm_stats(flat)
+        y = self.reshape(self.batch_norm(flat, mean, var, None, None, eps), x.shape)
+        y = y if weight is None else self.multiply(y, weight)
+        return y if bias is None else self.add(y, bias), mean, var
+
+    def layer_norm_grad(
+        self: Backend, gy: Array, x: Array, mean: Array, var: Array, weight: Array | None,
+        eps: float,
+    ) -> tuple[Array, Array, Array]:  # fmt: skip
+        shape = (1, *x.shape)
+        flat = self.reshape(x, shape)
+        xhat = self.reshape(self.batch_norm(flat, mean, var, None, None, eps), x.shape)
+        g = self.reshape(gy if weight is None else self.multiply(gy, weight), shape)
+        gx, _, _ = self.batch_norm_grad(g, flat, mean, var, None, eps)
+        gweight = self.sum(self.multiply(gy, xhat), (0,), False)
+        return self.reshape(gx, x.shape), gweight, self.sum(gy, (0,), False)
 
     def resample(self: Backend, x: Array, maps: Sequence[LinearMap | None]) -> Array:
         """One axis after the other, one column of the map's table at a time: y = Σ_k w_k·x[i_k].
@@ -50,3 +99,8 @@ class Composed:
                 total = part if total is None else self.add(total, part)
             x = total
         return x
+
+
+def _channels(x: Array) -> Shape:
+    """The shape of one number a channel of x (N, C, …)."""
+    return (1, x.shape[1], *(1,) * (x.ndim - 2))

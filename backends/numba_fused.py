@@ -9,7 +9,7 @@ import numpy as np
 from tinygrad_cnn.backend import Array
 from tinygrad_cnn.geometry import LinearMap
 
-from .numba_kernels import activation, resample
+from .numba_kernels import activation, norm_groups, resample
 from .numpy_backend import NumpyBackend
 
 
@@ -35,3 +35,32 @@ class FusedKernels(NumpyBackend):
         y = resample.resample(image, *((None,) * (2 - len(maps)) + tuple(maps)))
         y = y if len(maps) == 2 else y[:, :, 0]
         return y[0] if rank == 1 else y
+
+    def group_norm(
+        self, x: Array, groups: int, weight: Array | None, bias: Array | None, eps: float
+    ) -> tuple[Array, Array, Array]:
+        if x.dtype != np.float32 or x.ndim < 3:
+            return super().group_norm(x, groups, weight, bias, eps)
+        return norm_groups.group_norm(x, groups, weight, bias, eps)
+
+    def group_norm_grad(
+        self, gy: Array, x: Array, mean: Array, var: Array, weight: Array | None, groups: int,
+        eps: float,
+    ) -> tuple[Array, Array, Array]:  # fmt: skip
+        if x.dtype != np.float32 or x.ndim < 3:
+            return super().group_norm_grad(gy, x, mean, var, weight, groups, eps)
+        return norm_groups.group_norm_grad(gy, x, mean, var, weight, groups, eps)
+
+    def layer_norm(
+        self, x: Array, weight: Array | None, bias: Array | None, eps: float
+    ) -> tuple[Array, Array, Array]:
+        if x.dtype != np.float32:
+            return super().layer_norm(x, weight, bias, eps)
+        return norm_groups.layer_norm(x, weight, bias, eps)
+
+    def layer_norm_grad(
+        self, gy: Array, x: Array, mean: Array, var: Array, weight: Array | None, eps: float
+    ) -> tuple[Array, Array, Array]:
+        if x.dtype != np.float32:
+            return super().layer_norm_grad(gy, x, mean, var, weight, eps)
+        return norm_groups.layer_norm_grad(gy, x, mean, var, weight, eps)

@@ -126,6 +126,14 @@ def test_computing_primitives_launch_kernels() -> None:
         "leaky_relu_grad": lambda: k.leaky_relu_grad(a, a, 0.1),
         "activation": lambda: k.activation("gelu", a),
         "activation_grad": lambda: k.activation_grad("gelu", a, a),
+        "group_norm": lambda: k.group_norm(x, 2, c, c, 1e-5),
+        "group_norm_grad": lambda: k.group_norm_grad(
+            x, x, *k.group_norm(x, 2, c, c, 1e-5)[1:], c, 2, 1e-5
+        ),
+        "layer_norm": lambda: k.layer_norm(a, None, None, 1e-5),
+        "layer_norm_grad": lambda: k.layer_norm_grad(
+            a, a, *k.layer_norm(a, None, None, 1e-5)[1:], None, 1e-5
+        ),
         "resample": lambda: k.resample(a, (LinearMap([[(0, 0.5), (1, 0.5)]], 6),)),
         "conv_relu": lambda: k.conv_relu(x, w, None, window, 1),
         "linear_relu": lambda: k.linear_relu(a, a, None),

@@ -29,7 +29,7 @@ from tinygrad_cnn.ops.activation import (
 from tinygrad_cnn.ops.conv import Conv
 from tinygrad_cnn.ops.cross_entropy import CrossEntropy
 from tinygrad_cnn.ops.linear import Linear
-from tinygrad_cnn.ops.normalization import BatchNorm
+from tinygrad_cnn.ops.normalization import BatchNorm, GroupNorm, LayerNorm
 from tinygrad_cnn.ops.pool import MaxPool
 from tinygrad_cnn.ops.reduce import Mean, Sum
 from tinygrad_cnn.ops.unary import Sigmoid, Tanh
@@ -95,9 +95,9 @@ def test_every_function_has_a_case() -> None:
 
 # -- a fused rule is the rule ----------------------------------------------------------------------
 FUSED: dict[type[Op], list[str]] = {
-    BatchNorm: [
-        n for n in CASES if n.startswith(("batch_norm", "layer_norm", "group_norm", "inst"))
-    ],
+    BatchNorm: [n for n in CASES if n.startswith("batch_norm")],
+    GroupNorm: [n for n in CASES if n.startswith(("group_norm", "instance_norm"))],
+    LayerNorm: [n for n in CASES if n.startswith("layer_norm")],
     Conv: [n for n in CASES if n.startswith("conv") and "transpose" not in n],
     CrossEntropy: ["cross_entropy-2d-mean", "cross_entropy-2d-none", "cross_entropy-large-logits"],
     Linear: [n for n in CASES if n.startswith("linear")],

@@ -350,3 +350,85 @@ def test_resample_reads_no_other_cell(kernels: Backend) -> None:
     table = LinearMap([[(0, 1.0)], [(0, 0.5), (2, 0.5)], [(1, 1.0)], []], 3)
     found = kernels.to_numpy(kernels.resample(x, (table,)))
     np.testing.assert_array_equal(found[0, 0, 0], [1.0, 1.5, np.inf, 0.0])
+
+
+# -- normalisation of groups and rows --------------------------------------------------------------
+def by_rows(
+    x: Array, gy: Array, weight: Array, bias: Array, eps: float
+) -> tuple[Array, Array, Array, Array, Array]:
+    """(y, mean, var, gx, x̂) of rows in float64; weight and bias (M, K) or (K,)."""
+    mean, var = x.mean(1), x.var(1)
+    sigma = np.sqrt(var + eps)[:, None]
+    xhat = (x - mean[:, None]) / sigma
+    g = gy * weight
+    gx = (g - g.mean(1, keepdims=True) - xhat * (g * xhat).mean(1, keepdims=True)) / sigma
+    return xhat * weight + bias, mean, var, gx, xhat
+
+
+@pytest.mark.parametrize("dtype", ("float64", "float32"))
+@pytest.mark.parametrize("affine", (True, False))
+@pytest.mark.parametrize("shape", ((3, 8, 5, 4), (2, 36, 9, 9), (1, 4, 7), (2, 6, 2, 3, 2), (3, 4)))
+def test_group_norm_against_rows(
+    kernels: Backend, shape: tuple[int, ...], affine: bool, dtype: str
+) -> None:
+    eps, (n, c), nd = 1e-3, shape[:2], len(shape)
+    x, gy = normal(41, shape, shape, dtype=dtype)
+    x = x + x.dtype.type(2)
+    weight, bias = normal(42, (c,), (c,), dtype=dtype) if affine else (None, None)
+    full = [
+        np.broadcast_to(np.full(c, v) if a is None else a.astype(float), (n, c)).reshape(
+            n, c, *(1,) * (nd - 2)
+        )
+        * np.ones(shape)
+        for a, v in ((weight, 1.0), (bias, 0.0))
+    ]
+    for groups in (1, 2, c):
+        if nd == 2 and groups == c:
+            continue
+        rows = [a.astype(float).reshape(n * groups, -1) for a in (x, gy, *full)]
+        y, mean, var, gx, xhat = by_rows(*rows, eps)
+        product = (xhat * rows[1]).reshape(shape)
+        axes = (0, *range(2, nd))
+        wanted = [gx.reshape(shape), product.sum(axes), gy.astype(float).sum(axes)]
+        last = np.ascontiguousarray(np.moveaxis(x, 1, -1))
+        order = (0, nd - 1, *range(1, nd - 1))
+        for kx in (kernels.asarray(x), kernels.transpose(kernels.asarray(last), order)):
+            kg, kw, kb = put(kernels, gy, weight, bias)
+            found, km, kv = kernels.group_norm(kx, groups, kw, kb, eps)
+            assert_close(kernels.to_numpy(found), y.reshape(shape), dtype, 16, 10.0)
+            assert_close(kernels.to_numpy(km), mean.reshape(n, groups), dtype, 16, 4.0)
+            assert_close(kernels.to_numpy(kv), var.reshape(n, groups), dtype, 16, 4.0)
+            grads = kernels.group_norm_grad(kg, kx, km, kv, kw, groups, eps)
+            scale = 40 / math.sqrt(float(var.min()) + eps)
+            for a, exact in zip(grads, wanted, strict=True):
+                magnitude = scale if exact.ndim == nd else 4 * rows[0].size / c
+                assert_close(kernels.to_numpy(a), exact, dtype, 16, magnitude)
+
+
+@pytest.mark.parametrize("dtype", ("float64", "float32"))
+@pytest.mark.parametrize("shape", ((1, 7), (5, 16), (40, 33), (70, 130)))
+def test_layer_norm_against_rows(kernels: Backend, shape: tuple[int, int], dtype: str) -> None:
+    eps = 1e-3
+    x, gy = normal(43, shape, shape, dtype=dtype)
+    weight, bias = normal(44, shape[1:], shape[1:], dtype=dtype)
+    for w, b in ((weight, bias), (weight, None), (None, None)):
+        scale = np.ones(shape[1]) if w is None else w.astype(float)
+        shift = np.zeros(shape[1]) if b is None else b.astype(float)
+        y, mean, var, gx, xhat = by_rows(x.astype(float), gy.astype(float), scale, shift, eps)
+        for turned in (False, True):  # rows that are not contiguous
+            kx, kg, kw, kb = put(kernels, x, gy, w, b)
+            if turned:
+                kx, kg = (
+                    kernels.transpose(kernels.asarray(np.ascontiguousarray(a.T)), (1, 0))
+                    for a in (x, gy)
+                )
+            found, km, kv = kernels.layer_norm(kx, kw, kb, eps)
+            assert_close(kernels.to_numpy(found), y, dtype, 16, 10.0)
+            assert_close(kernels.to_numpy(km), mean, dtype, 16, 4.0)
+            assert_close(kernels.to_numpy(kv), var, dtype, 16, 4.0)
+            grads = kernels.layer_norm_grad(kg, kx, km, kv, kw, eps)
+            assert_close(kernels.to_numpy(grads[0]), gx, dtype, 16, 40.0)
+            assert_close(kernels.to_numpy(grads[1]), (gy * xhat).sum(0), dtype, 16, 4.0 * len(x))
+            assert_close(
+                kernels.to_numpy(grads[2]), gy.astype(float).sum(0), dtype, 16, 4.0 * len(x)
+            )

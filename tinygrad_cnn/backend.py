@@ -297,6 +297,29 @@ class Backend(Protocol):
     def activation_grad(self, name: str, g: Array, x: Array, *settings: float) -> Array:
         """g·f′(x) for one of them; for "sigmoid" and "tanh" of the result y in place of x."""
 
+    def group_norm(
+        self, x: Array, groups: int, weight: Array | None, bias: Array | None, eps: float
+    ) -> tuple[Array, Array, Array]:
+        """(y, mean (N, G), biased variance (N, G)): x (N, C, …) normalised over each of the groups
+        of channels of a sample, then times weight[c] plus bias[c]."""
+
+    def group_norm_grad(
+        self, gy: Array, x: Array, mean: Array, var: Array, weight: Array | None, groups: int,
+        eps: float,
+    ) -> tuple[Array, Array, Array]:  # fmt: skip
+        """(gx, gweight, gbias) of ``group_norm``."""
+
+    def layer_norm(
+        self, x: Array, weight: Array | None, bias: Array | None, eps: float
+    ) -> tuple[Array, Array, Array]:
+        """(y, mean (M,), biased variance (M,)): the rows of x (M, K) normalised, then times
+        weight (K,) plus bias (K,)."""
+
+    def layer_norm_grad(
+        self, gy: Array, x: Array, mean: Array, var: Array, weight: Array | None, eps: float
+    ) -> tuple[Array, Array, Array]:
+        """(gx, gweight, gbias) of ``layer_norm``."""
+
     def resample(self, x: Array, maps: Sequence[LinearMap | None]) -> Array:
         """Each of the last axes mapped: y[…, p, …] = Σ weight·x[…, cell, …] over the pairs (cell,
         weight) of row p; None leaves an axis as it is."""

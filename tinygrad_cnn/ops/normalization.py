@@ -173,12 +173,70 @@ def _check_channels(name: str, x: Tensor, **vectors: Tensor | None) -> None:
             )
 
 
-def _normalized_rows(x: Tensor, rows: int, eps: float) -> Tensor:
-    """Mean 0, variance 1 in each of ``rows`` equal pieces of x: batch norm of one sample."""
-    if x.array.size == 0:
-        return x * 1
-    flat = x.reshape(1, rows, x.array.size // rows)
-    return BatchNorm(flat, eps)(flat, None, None).reshape(x.shape)
+def _normalized(flat: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """((x − mean)/σ, 1/σ) over the last dimension: computed from x, as in ``BatchNorm``."""
+    centred = flat - flat.mean(-1, keepdim=True)
+    inverse = ((centred * centred).mean(-1, keepdim=True) + eps).rsqrt()
+    return centred * inverse, inverse
+
+
+def _spread(g: Tensor, xhat: Tensor, inverse: Tensor) -> Tensor:
+    """The input's gradient, (g − mean(g) − x̂·mean(g·x̂))/σ, means over the last dimension."""
+    product = (g * xhat).mean(-1, keepdim=True)
+    return (g - g.mean(-1, keepdim=True) - xhat * product) * inverse
+
+
+class GroupNorm(Op):
+    """y = (x − mean)/σ · w[c] + b[c], mean and σ² = var + eps over each group of a sample."""
+
+    def __init__(self, groups: int, eps: float) -> None:
+        self.groups, self.eps = groups, eps
+
+    def forward(self, kernels: Backend, x: Array, w: Array | None, b: Array | None) -> Array:
+        y, self.mean, self.var = kernels.group_norm(x, self.groups, w, b, self.eps)
+        return y
+
+    def backward(self, grad: Tensor, out: None) -> tuple[Tensor | None, ...]:
+        x, w, b = self.inputs
+        axes, rows = (0, *range(2, x.ndim)), x.shape[0] * self.groups
+        shape = (rows, math.prod(x.shape) // rows)
+        xhat, inverse = _normalized(x.reshape(shape), self.eps)
+        g = grad if w is None else grad * _channels(w, x.ndim)
+        return (
+            _spread(g.reshape(shape), xhat, inverse).reshape(x.shape),
+            None if w is None else (grad * xhat.reshape(x.shape)).sum(axes),
+            None if b is None else grad.sum(axes),
+        )
+
+    def fused_backward(
+        self, kernels: Backend, grad: Array, out: None, x: Array, w: Array | None, b: Array | None
+    ) -> tuple[Array, ...]:
+        return kernels.group_norm_grad(grad, x, self.mean, self.var, w, self.groups, self.eps)
+
+
+class LayerNorm(Op):
+    """y = (x − mean)/σ · w + b for each row of a matrix, mean and σ² = var + eps its own."""
+
+    def __init__(self, eps: float) -> None:
+        self.eps = eps
+
+    def forward(self, kernels: Backend, x: Array, w: Array | None, b: Array | None) -> Array:
+        y, self.mean, self.var = kernels.layer_norm(x, w, b, self.eps)
+        return y
+
+    def backward(self, grad: Tensor, out: None) -> tuple[Tensor | None, ...]:
+        x, w, b = self.inputs
+        xhat, inverse = _normalized(x, self.eps)
+        return (
+            _spread(grad if w is None else grad * w, xhat, inverse),
+            None if w is None else (grad * xhat).sum(0),
+            None if b is None else grad.sum(0),
+        )
+
+    def fused_backward(
+        self, kernels: Backend, grad: Array, out: None, x: Array, w: Array | None, b: Array | None
+    ) -> tuple[Array, ...]:
+        return kernels.layer_norm_grad(grad, x, self.mean, self.var, w, self.eps)
 
 
 def layer_norm(
@@ -203,9 +261,13 @@ def layer_norm(
                 raise ValueError(
                     f"layer_norm: {argument} must have shape {wanted}, received {v.shape}"
                 )
-    y = _normalized_rows(input, math.prod(input.shape[: -len(wanted)]), eps)
-    y = y if weight is None else y * weight
-    return y if bias is None else y + bias
+    if input.array.size == 0:
+        y = input * 1 if weight is None else input * weight
+        return y if bias is None else y + bias
+    count = math.prod(wanted)
+    flat = input.reshape(input.array.size // count, count)
+    vectors = (v if v is None else v.reshape(count) for v in (weight, bias))
+    return LayerNorm(eps)(flat, *vectors).reshape(input.shape)
 
 
 def group_norm(
@@ -231,9 +293,9 @@ def group_norm(
         raise ValueError(
             f"group_norm: needs more than 1 value a group, received input {input.shape}"
         )
-    y = _normalized_rows(input, rows, eps)
-    y = y if weight is None else y * _channels(weight, y.ndim)
-    return y if bias is None else y + _channels(bias, y.ndim)
+    if input.array.size == 0:
+        return _of_nothing(input, weight, bias)
+    return GroupNorm(num_groups, eps)(input, weight, bias)
 
 
 def instance_norm(
@@ -262,19 +324,17 @@ def instance_norm(
         raise ValueError(f"{name}: needs more than 1 spatial cell, received input {input.shape}")
     if input.array.size == 0:
         return _of_nothing(input, weight, bias)
-    flat, cells = input.reshape(1, n * c, *input.shape[2:]), math.prod(input.shape[2:])
-    op = BatchNorm(flat, eps)
-    y = op(flat, None, None).reshape(input.shape)
+    cells, op = math.prod(input.shape[2:]), GroupNorm(c, eps)
+    y = op(input, weight, bias)
     kernels = input.backend
     for running, found, factor in (
         (running_mean, op.mean, 1.0),
         (running_var, op.var, cells / (cells - 1)),
     ):
         if running is not None:
-            total = kernels.sum(kernels.reshape(found, (n, c)), (0,), False)
+            total = kernels.sum(found, (0,), False)
             _move_towards(running, kernels.multiply(total, factor / n), momentum)
-    y = y if weight is None else y * _channels(weight, y.ndim)
-    return y if bias is None else y + _channels(bias, y.ndim)
+    return y
 
 
 def local_response_norm(

@@ -14,7 +14,7 @@ from ...ops.activation import SELU_ALPHA, SELU_SCALE
 from ...ops.conv import Conv, ConvInputGrad
 from ...ops.index import Concatenate, Gather, Pad
 from ...ops.linear import Linear
-from ...ops.normalization import BatchNorm, BatchNormInference
+from ...ops.normalization import BatchNormInference
 from ...ops.pad import ConstantPad
 from ...ops.pool import AvgPool, MaxPool
 from ...tensor import Op
@@ -200,20 +200,6 @@ def _batch_norm(
     return w.node("BatchNormalization", x, scale, shift, mean, var, epsilon=s.op.eps)
 
 
-@translates(BatchNorm)
-def _normalized(w: Writer, s: Site, x: str, weight: str | None, bias: str | None) -> str:
-    """(x − mean)/√(var + eps)·weight + bias with the statistics of x itself."""
-    axes = [0, *range(2, s.rank)]
-    centred = w.node("Sub", x, w.reduce("ReduceMean", x, axes, True))
-    var = w.reduce("ReduceMean", w.node("Mul", centred, centred), axes, True)
-    sigma = w.node("Sqrt", w.node("Add", var, w.constant(np.array(s.op.eps, s.dtype))))
-    y = w.node("Div", centred, sigma)
-    shape = w.constant([1, -1, *(1,) * (s.rank - 2)], np.int64)
-    if weight is not None:
-        y = w.node("Mul", y, w.node("Reshape", weight, shape))
-    return y if bias is None else w.node("Add", y, w.node("Reshape", bias, shape))
-
-
 # -- activations -----------------------------------------------------------------------------------
 @translates(activation.LeakyRelu)
 def _leaky_relu(w: Writer, s: Site, x: str) -> str:
@@ -222,7 +208,7 @@ def _leaky_relu(w: Writer, s: Site, x: str) -> str:
 
 @translates(activation.Elu)
 def _elu(w: Writer, s: Site, x: str) -> str:
-    alpha, scale, rate = s.op.alpha, s.op.scale, s.op.rate
+    alpha, scale, rate = s.op.settings
     if (alpha, scale) == (SELU_ALPHA, SELU_SCALE):
         return w.node("Selu", x, alpha=alpha, gamma=scale)
     return w.node("Elu" if rate == 1 else "Celu", x, alpha=float(alpha))
@@ -235,10 +221,11 @@ def _silu(w: Writer, s: Site, x: str) -> str:
 
 @translates(activation.Softplus)
 def _softplus(w: Writer, s: Site, x: str) -> str:
-    beta = w.constant(np.array(s.op.beta, s.dtype))
-    if s.op.beta == 1:
+    beta, _ = s.op.settings
+    if beta == 1:
         return w.node("Softplus", x)
-    return w.node("Div", w.node("Softplus", w.node("Mul", x, beta)), beta)
+    factor = w.constant(np.array(beta, s.dtype))
+    return w.node("Div", w.node("Softplus", w.node("Mul", x, factor)), factor)
 
 
 @translates(activation.LogSigmoid)
@@ -254,7 +241,7 @@ def _clip(w: Writer, s: Site, x: str, low: float, high: float) -> str:
 
 @translates(activation.Hardtanh)
 def _hardtanh(w: Writer, s: Site, x: str) -> str:
-    return _clip(w, s, x, s.op.low, s.op.high)
+    return _clip(w, s, x, *s.op.settings)
 
 
 @translates(activation.Hardswish)

@@ -89,6 +89,7 @@ class Writer:
     """Builds the graph: values have names, and each translation adds nodes that make one."""
 
     def __init__(self, onnx: Any, first: Trace, second: Trace, opset: int) -> None:
+        from . import translate_composed  # noqa: F401  (completes the table)
         from .translate import TRANSLATIONS
 
         self.onnx, self.first, self.second, self.opset = onnx, first, second, opset
