@@ -297,6 +297,57 @@ def test_gradients_of_convolution_relu_pooling(seed: int) -> None:
             check(gb, g.sum((0, 2, 3)), g[:, 0].size)
 
 
+@pytest.mark.parametrize("order", ORDERS)
+def test_pooled_gradients_of_any_strides(order: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    window = Window((5, 3), (1, 1), ((1, 2), (0, 1)), (1, 1))
+    x, w = array(rng, (3, 6, 14, 13)), array(rng, (20, 6, 5, 3))
+    y, winner = conv_pool.conv_relu_pool(x, w, None, window, 1)
+    gy = array(rng, y.shape)
+    needs = (True, True, True)
+    expected = conv_pool_grad.conv_relu_pool_grad(gy, y, winner, x, w, window, needs)
+    gy = surrounded(gy, order, rng)
+    got = conv_pool_grad.conv_relu_pool_grad(gy, y, winner, x, w, window, needs)
+    for a, b in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize("special", [np.inf, -np.inf, np.nan])
+def test_pooled_gradients_that_are_not_finite(special: float, dilation: int) -> None:
+    """They reach the pixels under the winner's kernel positions and no others."""
+    rng = np.random.default_rng(1)
+    window = Window((3, 3), (1, 2), ((1, 1), (1, 1)), (dilation, dilation))
+    x, w = array(rng, (2, 3, 13, 17)), array(rng, (17, 3, 3, 3))
+    y, winner = conv_pool.conv_relu_pool(x, w, None, window, 1)
+    gy = array(rng, y.shape)
+    n, o, p, q = np.argwhere(y > 0)[rng.integers((y > 0).sum())]
+    gy[n, o, p, q] = special
+    dead = tuple(np.argwhere(y == 0)[0])
+    gy[dead] = np.nan  # behind the ReLU: must not matter
+    gx, gw, gb = conv_pool_grad.conv_relu_pool_grad(gy, y, winner, x, w, window, (True,) * 3)
+    gy[n, o, p, q] = 0
+    gy[dead] = 0
+    zero = conv_pool_grad.conv_relu_pool_grad(gy, y, winner, x, w, window, (True,) * 3)
+    row = 2 * p + winner[n, o, p, q] // 2 - 1 + dilation * np.arange(3)
+    column = 2 * (2 * q + winner[n, o, p, q] % 2) - 1 + dilation * np.arange(3)
+    rows, columns = (v[(v >= 0) & (v < m)] for v, m in ((row, 13), (column, 17)))
+    reached = np.zeros(x.shape, bool)
+    reached[np.ix_([n], range(3), rows, columns)] = True
+    np.testing.assert_array_equal(~np.isfinite(gx), reached)
+    check(gx[~reached], zero[0][~reached].astype(np.float64), w.shape[0] * 9)
+    np.testing.assert_array_equal(~np.isfinite(gb), np.arange(17) == o)
+    assert not np.isfinite(gw[o]).any() and np.isfinite(np.delete(gw, o, 0)).all()
+
+
+@pytest.mark.parametrize("wide", [40, 80])
+def test_pooled_gradients_refuse_shifts_of_more_than_16_bits(wide: int) -> None:
+    window = Window((3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1))
+    x, w = (np.zeros(shape, np.float32) for shape in ((1, 512, 2, wide), (16, 512, 3, 3)))
+    y, winner = conv_pool.conv_relu_pool(x, w, None, window, 1)
+    assert conv_pool_grad.accepts(x, w, y, winner, window) == (wide == 40)
+
+
 @pytest.mark.parametrize("seed", range(24))
 def test_winograd_convolution(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -405,6 +456,7 @@ def everything(rng: np.random.Generator) -> Callable[[], list[Array]]:
     gy = array(rng, (9, 24, 17, 15))
     w4, g4 = array(rng, (24, 20, 4, 4)), array(rng, (9, 24, 8, 7))
     a, b = operand(rng, (3,), 70, 600), operand(rng, (), 600, 90)
+    y, winner = conv_pool.conv_relu_pool(x, w, None, window, 1)
 
     def call() -> list[Array]:
         return [
@@ -413,6 +465,7 @@ def everything(rng: np.random.Generator) -> Callable[[], list[Array]]:
             conv_direct.conv_input_grad(g4, w4, x.shape, strided, 1),
             conv_scatter.conv_input_grad(g4, w4, x.shape, strided, 1),
             conv_pool.conv_relu_pool(x, w, None, window, 1)[0],
+            *conv_pool_grad.conv_relu_pool_grad(y, y, winner, x, w, window, (True, True, True)),
             winograd.conv_input_grad(gy, w, x.shape, window, 1),
             conv_direct.conv_weight_grad(x, g4, w4.shape, strided, 1),
             winograd_grad.conv_weight_grad(x, gy, w.shape, window, 1),

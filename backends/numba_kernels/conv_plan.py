@@ -276,8 +276,6 @@ class WeightPlan:
     partial_bytes: int  # of one split
     splits: int
     sums: int  # chunks of weight_sum
-    images: int  # of a unit of work
-    image_bytes: int  # of their padded copies
     scratch_bytes: int
     micro: tuple[int, int]  # addresses of the micro-kernels for wide and narrow panels
     keep: list[np.ndarray]
@@ -285,11 +283,10 @@ class WeightPlan:
 
 @lru_cache(maxsize=512)
 def weight_plan(
-    source: Source, gradient: Source, w_shape: Shape, w_strides: Shape, window: Window, groups: int,
-    whole_images: bool = False,
-) -> WeightPlan:  # fmt: skip
+    source: Source, gradient: Source, w_shape: Shape, w_strides: Shape, window: Window, groups: int
+) -> WeightPlan:
     """The plan of gw = Σ over pixels of x under a tap × gy, for x ``source`` and gy
-    ``gradient``; with ``whole_images`` no image is cut into bands."""
+    ``gradient``."""
     (n, channels, h, w), (s_n, s_c, s_h, s_w) = source
     (_, out_channels, *sizes), _ = gradient
     rows, cols = (
@@ -303,7 +300,6 @@ def weight_plan(
     columns, pitch = col_hi - col_lo + 1, padded_pitch(channels)
     row_pitch = columns * pitch
     images, bands = blocks(n, rows.cells, cols.cells, rows.in_step * row_pitch)
-    bands = 1 if whole_images else bands
     band = -(-rows.cells // bands)
     scratch_rows = (band - 1) * rows.in_step + rows.taps[-1][1] + 1
     grid = (np.arange(images), np.arange(band), np.arange(cols.cells))
@@ -347,8 +343,6 @@ def weight_plan(
         partial_bytes=partial_bytes,
         splits=splits,
         sums=count * len(taps),
-        images=images,
-        image_bytes=image_bytes,
         scratch_bytes=-(-(panel_bytes + image_bytes) // 64) * 64,
         micro=(
             columns_kernel(*tiles[0], cut.wide, cut.lanes).load(),

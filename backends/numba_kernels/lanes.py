@@ -19,6 +19,7 @@ from .simd import (
     const,
     emit_load,
     emit_mask,
+    emit_splat,
     emit_store,
     f32xN,
     load,
@@ -27,6 +28,7 @@ from .simd import (
     store_part,
 )
 
+I16 = ir.IntType(16)
 _BYTES = ir.VectorType(I8, WIDTH)
 
 
@@ -71,19 +73,21 @@ def put(typingctx: Any, address: Any, step: Any, vectors: Any) -> Any:
     return types.void(types.int64, types.int64, vectors), generate
 
 
+def _emit_load_bytes(b: ir.IRBuilder, address: ir.Value, lanes: ir.Value) -> ir.Value:
+    pointer = _BYTES.as_pointer()
+    kind = ir.FunctionType(_BYTES, [pointer, I32, MASK, _BYTES])
+    read = cgutils.get_or_insert_function(b.module, kind, f"llvm.masked.load.v{WIDTH}i8.p0")
+    nothing = ir.Constant(_BYTES, [0] * WIDTH)
+    where = b.inttoptr(address, pointer)
+    return b.call(read, [where, ir.Constant(I32, 1), emit_mask(b, lanes), nothing])
+
+
 @intrinsic
 def load_bytes(typingctx: Any, address: Any, lanes: Any) -> Any:
     """``lanes`` bytes at an address as numbers 0 … 255."""
 
     def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
-        address, lanes = arguments
-        pointer = _BYTES.as_pointer()
-        kind = ir.FunctionType(_BYTES, [pointer, I32, MASK, _BYTES])
-        read = cgutils.get_or_insert_function(b.module, kind, f"llvm.masked.load.v{WIDTH}i8.p0")
-        nothing = ir.Constant(_BYTES, [0] * WIDTH)
-        mask = emit_mask(b, lanes)
-        found = b.call(read, [b.inttoptr(address, pointer), ir.Constant(I32, 1), mask, nothing])
-        return b.uitofp(found, VECTOR)
+        return b.uitofp(_emit_load_bytes(b, *arguments), VECTOR)
 
     return f32xN(types.int64, types.int64), generate
 
@@ -144,3 +148,24 @@ def _shuffle(first: int) -> Any:
 
 
 interleave_low, interleave_high = _shuffle(0), _shuffle(WIDTH)
+
+
+@intrinsic
+def store_shifts(
+    typingctx: Any, target: Any, winners: Any, lanes: Any, down: Any, right: Any
+) -> Any:
+    """k // 2 · down + k % 2 · right for the ``lanes`` bytes k < 4 at ``winners``, as a whole vector
+    of int16."""
+
+    def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+        target, winners, lanes, down, right = arguments
+        shorts = ir.VectorType(I16, WIDTH)
+        k = b.zext(_emit_load_bytes(b, winners, lanes), shorts)
+        steps = [emit_splat(b, b.trunc(step, I16), shorts) for step in (down, right)]
+        one = ir.Constant(shorts, [1] * WIDTH)
+        moved = b.add(b.mul(b.lshr(k, one), steps[0]), b.mul(b.and_(k, one), steps[1]))
+        stored = b.store(moved, b.inttoptr(target, shorts.as_pointer()))
+        stored.align = 2
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 5), generate

@@ -106,7 +106,9 @@ def copy_matrix(target, pitch, source, s_r, s_c, rows, columns):
 @device
 def copy_padded(target, pitch, source, s_r, s_c, rows, columns):
     """``copy_matrix``, and zeros from the last column to the pitch."""
-    if s_c == 4 and pitch <= BYTES:  # one vector a row: a masked load brings the zeros along
+    dense = s_r == pitch and pitch == 4 * columns
+    if s_c == 4 and pitch <= BYTES and not dense:
+        # One vector a row: a masked load brings the zeros along.
         for r in range(rows):
             store_part(target + r * pitch, load_part(source + r * s_r, columns), pitch // 4)
         return

@@ -112,7 +112,7 @@ def even_rows(length: int, nv: int) -> int:
     return max((mr for mr in range(least, most + 1) if length % mr == 0), default=0)
 
 
-class _Loop:
+class Loop:
     """``for i in range(count)`` in LLVM IR (count ≥ 1) with values carried from turn to turn."""
 
     def __init__(self, b: ir.IRBuilder, count: ir.Value, carried: list[ir.Value]) -> None:
@@ -240,10 +240,10 @@ def _rows_intrinsic(mr: int, nv: int, width: int, a_step: int = 0) -> Any:
             accumulate = b.icmp_signed("!=", b.and_(mode, const(ACCUMULATE)), const(0))
             start = _choose(b, accumulate, lambda: tile.read(c_at, mask), start)
 
-            outer = _Loop(b, n_taps, [panel, *start])
+            outer = Loop(b, n_taps, [panel, *start])
             tap = emit_load(b, b.add(taps, b.shl(outer.index, const(3))), I64)
             tapped = [b.add(row, tap) for row in a_at]
-            inner = _Loop(b, run, outer.values)
+            inner = Loop(b, run, outer.values)
             step = b.shl(inner.index, const(2))
             columns, *sums = inner.values
             places = [b.add(t, step) for t in tapped]
@@ -313,7 +313,7 @@ def _columns_intrinsic(groups: int, per: int, nv: int, width: int) -> Any:
         def generate(context, b, signature, args):
             a, group_step, k_list, k_count, panel, b_step, c, c_step, accumulate = args
             tile = _Tile(b, groups * per, nv, width)
-            loop = _Loop(b, k_count, [panel, *[tile.zero] * (groups * per * nv)])
+            loop = Loop(b, k_count, [panel, *[tile.zero] * (groups * per * nv)])
             at = b.add(a, emit_load(b, b.add(k_list, b.shl(loop.index, const(3))), I64))
             starts = [b.add(at, b.mul(group_step, const(g))) for g in range(groups)]
             places = [b.add(start, const(4 * i)) for start in starts for i in range(per)]
