@@ -75,6 +75,14 @@ class Composed:
         gweight = self.sum(self.multiply(gy, xhat), (0,), False)
         return self.reshape(gx, x.shape), gweight, self.sum(gy, (0,), False)
 
+    def softmax_grad(self: Backend, g: Array, y: Array, axis: int) -> Array:
+        weighted = self.multiply(g, y)
+        total = self.sum(weighted, (axis,), True)
+        return self.subtract(weighted, self.multiply(y, total))
+
+    def log_softmax_grad(self: Backend, g: Array, y: Array, axis: int) -> Array:
+        return self.subtract(g, self.multiply(self.exp(y), self.sum(g, (axis,), True)))
+
     def resample(self: Backend, x: Array, maps: Sequence[LinearMap | None]) -> Array:
         """One axis after the other, one column of the map's table at a time: y = Σ_k w_k·x[i_k].
 

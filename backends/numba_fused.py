@@ -9,7 +9,7 @@ import numpy as np
 from tinygrad_cnn.backend import Array
 from tinygrad_cnn.geometry import LinearMap
 
-from .numba_kernels import activation, norm_groups, resample
+from .numba_kernels import activation, norm_groups, resample, softmax
 from .numpy_backend import NumpyBackend
 
 
@@ -64,3 +64,19 @@ class FusedKernels(NumpyBackend):
         if x.dtype != np.float32:
             return super().layer_norm_grad(gy, x, mean, var, weight, eps)
         return norm_groups.layer_norm_grad(gy, x, mean, var, weight, eps)
+
+    def softmax(self, x: Array, axis: int) -> Array:
+        y = softmax.forward(x, axis, False)
+        return super().softmax(x, axis) if y is None else y
+
+    def log_softmax(self, x: Array, axis: int) -> Array:
+        y = softmax.forward(x, axis, True)
+        return super().log_softmax(x, axis) if y is None else y
+
+    def softmax_grad(self, g: Array, y: Array, axis: int) -> Array:
+        gx = softmax.gradient(g, y, axis, False)
+        return super().softmax_grad(g, y, axis) if gx is None else gx
+
+    def log_softmax_grad(self, g: Array, y: Array, axis: int) -> Array:
+        gx = softmax.gradient(g, y, axis, True)
+        return super().log_softmax_grad(g, y, axis) if gx is None else gx

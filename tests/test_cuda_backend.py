@@ -126,6 +126,8 @@ def test_computing_primitives_launch_kernels() -> None:
         "leaky_relu_grad": lambda: k.leaky_relu_grad(a, a, 0.1),
         "activation": lambda: k.activation("gelu", a),
         "activation_grad": lambda: k.activation_grad("gelu", a, a),
+        "softmax_grad": lambda: k.softmax_grad(a, a, 1),
+        "log_softmax_grad": lambda: k.log_softmax_grad(a, a, 1),
         "group_norm": lambda: k.group_norm(x, 2, c, c, 1e-5),
         "group_norm_grad": lambda: k.group_norm_grad(
             x, x, *k.group_norm(x, 2, c, c, 1e-5)[1:], c, 2, 1e-5

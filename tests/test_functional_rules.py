@@ -22,8 +22,10 @@ from tinygrad_cnn.ops.activation import (
     Hardtanh,
     LeakyRelu,
     LogSigmoid,
+    LogSoftmax,
     Relu,
     Silu,
+    Softmax,
     Softplus,
 )
 from tinygrad_cnn.ops.conv import Conv
@@ -106,6 +108,8 @@ FUSED: dict[type[Op], list[str]] = {
     MaxPool: [n for n in CASES if n.startswith("max_pool")],
     LeakyRelu: [n for n in CASES if n.startswith("leaky_relu")],
     Elu: [n for n in CASES if n.startswith(("elu", "selu", "celu"))],
+    Softmax: [n for n in CASES if n.startswith("softmax")],
+    LogSoftmax: [n for n in CASES if n.startswith("log_softmax")],
     Silu: [n for n in CASES if n.startswith("silu")],
     Gelu: [n for n in CASES if n.startswith("gelu") and "tanh" not in n],
     GeluTanh: [n for n in CASES if n.startswith("gelu") and "tanh" in n],

@@ -432,3 +432,30 @@ def test_layer_norm_against_rows(kernels: Backend, shape: tuple[int, int], dtype
             assert_close(
                 kernels.to_numpy(grads[2]), gy.astype(float).sum(0), dtype, 16, 4.0 * len(x)
             )
+
+
+@pytest.mark.parametrize("dtype", ("float64", "float32"))
+@pytest.mark.parametrize("shape", ((5,), (3, 10), (2, 21, 5, 7), (3, 1, 4), (1, 4, 1, 1)))
+def test_softmax_along_any_axis(kernels: Backend, shape: tuple[int, ...], dtype: str) -> None:
+    x, g = normal(45, shape, shape, dtype=dtype)
+    x = 5 * x
+    variants = [(kernels.asarray(x), kernels.asarray(g))]
+    if len(shape) > 2:  # channels last, and g in another order than y
+        last = np.ascontiguousarray(np.moveaxis(x, 1, -1))
+        back = (0, x.ndim - 1, *range(1, x.ndim - 1))
+        variants.append((kernels.transpose(kernels.asarray(last), back), kernels.asarray(g)))
+    for kx, kg in variants:
+        for axis in range(x.ndim):
+            shifted = x.astype(float) - x.astype(float).max(axis, keepdims=True, initial=-1e9)
+            logs = shifted - np.log(np.exp(shifted).sum(axis, keepdims=True))
+            p = np.exp(logs)
+            y, z = kernels.softmax(kx, axis), kernels.log_softmax(kx, axis)
+            assert_close(kernels.to_numpy(y), p, dtype, 16, p * 40 + 1e-7)
+            assert_close(kernels.to_numpy(z), logs, dtype, 16, 40.0)
+            w = g.astype(float)
+            wanted = p * (w - (w * p).sum(axis, keepdims=True))
+            found = kernels.to_numpy(kernels.softmax_grad(kg, y, axis))
+            assert_close(found, wanted, dtype, 32, 40.0)
+            wanted = w - p * w.sum(axis, keepdims=True)
+            found = kernels.to_numpy(kernels.log_softmax_grad(kg, z, axis))
+            assert_close(found, wanted, dtype, 32, 80.0)

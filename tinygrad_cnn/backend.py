@@ -371,6 +371,12 @@ class Backend(Protocol):
 
     def softmax(self, x: Array, axis: int) -> Array: ...
     def log_softmax(self, x: Array, axis: int) -> Array: ...
+    def softmax_grad(self, g: Array, y: Array, axis: int) -> Array:
+        """y·(g − Σ g·y) of the result y."""
+
+    def log_softmax_grad(self, g: Array, y: Array, axis: int) -> Array:
+        """g − eʸ·Σ g of the result y."""
+
     def cross_entropy(self, logits: Array, target: Array) -> tuple[Array, Array]:
         """(losses (N,), softmax probabilities (N, K)) of logits (N, K) and classes (N,) int64."""
 

@@ -22,7 +22,7 @@ ELEMENTS = 8192  # of a chunk
 SMALL = 4096  # elements below which the calling thread does it
 # Read at WIDTH − t, the first t lanes are 0 and the others −∞: added to a row's last vector, they
 # drop out.
-_EDGE = np.repeat(np.array([0, -np.inf], f4), WIDTH)
+EDGE = np.repeat(np.array([0, -np.inf], f4), WIDTH)
 
 
 @device
@@ -120,7 +120,7 @@ def softmax(kernel: Any, x: Any) -> Any:
     """``softmax_rows`` or ``log_softmax_rows`` of x along its last axis."""
     y = empty(x.shape, x.dtype)
     n = x.shape[-1]
-    launch(kernel, x.size // n, n, address(x), address(y), address(_EDGE))
+    launch(kernel, x.size // n, n, address(x), address(y), address(EDGE))
     return y
 
 
@@ -128,7 +128,7 @@ def cross_entropy(logits: Any, target: Any) -> tuple[Any, Any]:
     """(losses, probabilities) of contiguous float32 logits (N, K) and int64 classes (N,)."""
     rows, n = logits.shape
     y, losses = empty(logits.shape, f4), np.empty(rows, f4)
-    places = map(address, (logits, target, y, losses, _EDGE))
+    places = map(address, (logits, target, y, losses, EDGE))
     launch(cross_entropy_rows, rows, n, *places)
     return losses, y
 

@@ -185,6 +185,9 @@ class Softmax(Op):
         weighted = grad * out
         return weighted - out * weighted.sum(self.axis, keepdim=True)
 
+    def fused_backward(self, kernels: Backend, grad: Array, out: Array) -> Array:
+        return kernels.softmax_grad(grad, out, self.axis)
+
 
 class LogSoftmax(Op):
     """y = x − log Σ eˣ along an axis;  gx = g − e^y·Σ g."""
@@ -199,6 +202,9 @@ class LogSoftmax(Op):
 
     def backward(self, grad: Tensor, out: Tensor) -> Tensor:
         return grad - exp(out) * grad.sum(self.axis, keepdim=True)
+
+    def fused_backward(self, kernels: Backend, grad: Array, out: Array) -> Array:
+        return kernels.log_softmax_grad(grad, out, self.axis)
 
 
 # -- public functions ------------------------------------------------------------------------------
