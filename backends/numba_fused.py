@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from tinygrad_cnn.backend import Array
-from tinygrad_cnn.geometry import LinearMap
+from tinygrad_cnn.geometry import LinearMap, Shape
 
-from .numba_kernels import activation, norm_groups, resample, softmax
+from .numba_kernels import activation, gather, norm_groups, resample, softmax
 from .numpy_backend import NumpyBackend
 
 
@@ -80,3 +81,27 @@ class FusedKernels(NumpyBackend):
     def log_softmax_grad(self, g: Array, y: Array, axis: int) -> Array:
         gx = softmax.gradient(g, y, axis, True)
         return super().log_softmax_grad(g, y, axis) if gx is None else gx
+
+    def getitem(self, a: Array, index: Any) -> Array:
+        axis = gather.axis_of(index)
+        if axis is None:
+            return super().getitem(a, index)
+        numbers = index[-1] if isinstance(index, tuple) else index
+        y = gather.take(a, numbers, axis) if numbers.size else None
+        return super().getitem(a, index) if y is None else y
+
+    def index_add(self, shape: Shape, index: Any, values: Array) -> Array:
+        axis = gather.axis_of(index)
+        if axis is None:
+            return super().index_add(shape, index, values)
+        numbers = index[-1] if isinstance(index, tuple) else index
+        out = gather.add(shape, numbers, values, axis) if numbers.size else None
+        return super().index_add(shape, index, values) if out is None else out
+
+    def take_along_axis(self, a: Array, indices: Array, axis: int) -> Array:
+        y = gather.gather(a, indices, axis)
+        return super().take_along_axis(a, indices, axis) if y is None else y
+
+    def add_along_axis(self, shape: Shape, indices: Array, values: Array, axis: int) -> Array:
+        out = gather.scatter(shape, indices, values, axis)
+        return super().add_along_axis(shape, indices, values, axis) if out is None else out

@@ -11,7 +11,7 @@ import pytest
 from kernel_inputs import DTYPES, Array, normal, put
 from tolerances import assert_close
 
-from tinygrad_cnn.backend import Backend
+from tinygrad_cnn.backend import Backend, load_backend
 from tinygrad_cnn.geometry import LinearMap
 
 
@@ -459,3 +459,61 @@ def test_softmax_along_any_axis(kernels: Backend, shape: tuple[int, ...], dtype:
             wanted = w - p * w.sum(axis, keepdims=True)
             found = kernels.to_numpy(kernels.log_softmax_grad(kg, z, axis))
             assert_close(found, wanted, dtype, 32, 80.0)
+
+
+# -- cells along an axis, in arrays large enough for kernels of their own --------------------------
+@pytest.mark.parametrize("dtype", ("float64", "float32"))
+@pytest.mark.parametrize(
+    "shape, axis, count",
+    (
+        ((50, 130), 0, 90),
+        ((90, 70), 1, 60),
+        ((9, 20, 33), 1, 21),
+        ((3, 9000), 1, 5000),
+        ((7000,), 0, 6000),
+    ),
+)
+def test_many_cells_along_an_axis(
+    kernels: Backend, shape: tuple[int, ...], axis: int, count: int, dtype: str
+) -> None:
+    rng = np.random.default_rng(46)
+    (x,) = normal(46, shape, dtype=dtype)
+    n = shape[axis]
+    numbers = rng.integers(-n, n, count)
+    lead = (slice(None),) * axis
+    taken = kernels.getitem(kernels.asarray(x), (*lead, kernels.asarray(numbers)))
+    np.testing.assert_array_equal(kernels.to_numpy(taken), x[(*lead, numbers)])
+    folded = (
+        kernels.getitem(kernels.asarray(x), (*lead, kernels.asarray(numbers.reshape(2, -1))))
+        if count % 2 == 0
+        else None
+    )
+    if folded is not None:
+        np.testing.assert_array_equal(kernels.to_numpy(folded), x[(*lead, numbers.reshape(2, -1))])
+    (values,) = normal(47, np.shape(x[(*lead, numbers)]), dtype=dtype)
+    wanted, size = np.zeros(shape), np.zeros(shape)
+    for j, number in enumerate(numbers):
+        wanted[(*lead, number)] += values[(*lead, j)]
+        size[(*lead, number)] += abs(values[(*lead, j)])
+    added = kernels.index_add(shape, (*lead, kernels.asarray(numbers)), kernels.asarray(values))
+    assert_close(kernels.to_numpy(added), wanted, dtype, 16, size + 1)
+    each = rng.integers(0, n, (*shape[:axis], count, *shape[axis + 1 :]))
+    along = kernels.take_along_axis(*put(kernels, x, each), axis)
+    np.testing.assert_array_equal(kernels.to_numpy(along), np.take_along_axis(x, each, axis))
+    wanted, size = np.zeros(shape), np.zeros(shape)
+    for place in np.ndindex(*each.shape):
+        to = (*place[:axis], each[place], *place[axis + 1 :])
+        wanted[to] += values[place]
+        size[to] += abs(values[place])
+    added = kernels.add_along_axis(shape, kernels.asarray(each), kernels.asarray(values), axis)
+    assert_close(kernels.to_numpy(added), wanted, dtype, 16, size + 1)
+
+
+def test_a_cell_that_does_not_exist_is_an_error() -> None:
+    kernels = load_backend("numba")
+    x = kernels.asarray(np.zeros((50, 200), "float32"))
+    for numbers in (np.full(100, 50), np.full(100, -51)):
+        with pytest.raises(IndexError):
+            kernels.getitem(x, (kernels.asarray(numbers),))
+        with pytest.raises(IndexError):
+            kernels.index_add((50, 200), (numbers,), np.zeros((100, 200), "float32"))
