@@ -14,6 +14,7 @@ from tinygrad_cnn.geometry import Pairs, Shape, Window
 from .numba_fused import FusedKernels
 from .numba_kernels import (
     dispatch,
+    draws,
     elementwise,
     info,
     loss,
@@ -52,6 +53,18 @@ class NumbaBackend(FusedKernels):
     def owns(self, a: Array) -> bool:
         """Arrays of the memory pool hang on a lease of a whole block."""
         return (memory.is_whole(a) and bool(a.flags.writeable)) or super().owns(a)
+
+    # -- random numbers ---------------------------------------------------------------------------
+    def random_bits(self, count: int, seed: int, offset: int) -> Array:
+        return draws.random_bits(count, seed, offset)
+
+    def random_uniform(self, shape: Shape, dtype: DType, seed: int, offset: int) -> Array:
+        drawn = draws.random_uniform(shape, dtype, seed, offset)
+        return super().random_uniform(shape, dtype, seed, offset) if drawn is None else drawn
+
+    def random_normal(self, shape: Shape, dtype: DType, seed: int, offset: int) -> Array:
+        drawn = draws.random_normal(shape, dtype, seed, offset)
+        return super().random_normal(shape, dtype, seed, offset) if drawn is None else drawn
 
     # -- copies between memory layouts -------------------------------------------------------------
     def copy(self, a: Array) -> Array:

@@ -81,7 +81,7 @@ def _integers53(xp: Any, count: int, seed: int, offset: int) -> Array:
 
 # Numerators and denominators of AS 241's PPND16, constant term first: the centre |u − 1/2| ≤ 0.425
 # in 0.180625 − q², the near tail in r − 1.6 and the far tail in r − 5, with r = sqrt(−log p).
-_CENTRE = (
+CENTRE = (
     (3.3871328727963666080e0, 1.3314166789178437745e2, 1.9715909503065514427e3,
      1.3731693765509461125e4, 4.5921953931549871457e4, 6.7265770927008700853e4,
      3.3430575583588128105e4, 2.5090809287301226727e3),
@@ -89,7 +89,7 @@ _CENTRE = (
      5.3941960214247511077e3, 2.1213794301586595867e4, 3.9307895800092710610e4,
      2.8729085735721942674e4, 5.2264952788528545610e3),
 )  # fmt: skip
-_NEAR = (
+NEAR = (
     (1.42343711074968357734e0, 4.63033784615654529590e0, 5.76949722146069140550e0,
      3.64784832476320460504e0, 1.27045825245236838258e0, 2.41780725177450611770e-1,
      2.27238449892691845833e-2, 7.74545014278341407640e-4),
@@ -97,7 +97,7 @@ _NEAR = (
      6.89767334985100004550e-1, 1.48103976427480074590e-1, 1.51986665636164571966e-2,
      5.47593808499534494600e-4, 1.05075007164441684324e-9),
 )  # fmt: skip
-_FAR = (
+FAR = (
     (6.65790464350110377720e0, 5.46378491116411436990e0, 1.78482653991729133580e0,
      2.96560571828504891230e-1, 2.65321895265761230930e-2, 1.24266094738807843860e-3,
      2.71155556874348757815e-5, 2.01033439929228813265e-7),
@@ -110,10 +110,10 @@ _FAR = (
 def _normal_quantile(xp: Any, p: Array) -> Array:
     """Φ⁻¹(p) for 0 < p < 1/2 in float64 (so the result is negative), by AS 241."""
     q = p - 0.5
-    z = q * _rational(_CENTRE, 0.180625 - q * q)
+    z = q * _rational(CENTRE, 0.180625 - q * q)
     outside = xp.flatnonzero(q < -0.425)
     r = xp.sqrt(-_log(xp, p[outside]))
-    z[outside] = xp.where(r <= 5.0, -_rational(_NEAR, r - 1.6), -_rational(_FAR, r - 5.0))
+    z[outside] = xp.where(r <= 5.0, -_rational(NEAR, r - 1.6), -_rational(FAR, r - 5.0))
     return z
 
 
@@ -130,12 +130,12 @@ def _horner(coefficients: tuple[float, ...], x: Array) -> Array:
     return total
 
 
-_SQRT2_BITS = 0x3FF6A09E667F3BCD
-_LN2_HIGH, _LN2_LOW = (
+SQRT2_BITS = 0x3FF6A09E667F3BCD
+LN2_HIGH, LN2_LOW = (
     0.6931471803691238,
     1.9082149292705877e-10,
 )  # high: 33 bits, so e·high is exact
-_ATANH = tuple(1.0 / (2 * n + 1) for n in range(12))  # atanh(s) = s·Σ s^2n / (2n+1)
+ATANH = tuple(1.0 / (2 * n + 1) for n in range(12))  # atanh(s) = s·Σ s^2n / (2n+1)
 
 
 def _log(xp: Any, x: Array) -> Array:
@@ -144,9 +144,9 @@ def _log(xp: Any, x: Array) -> Array:
     bits = x.view("int64")
     one = 0x3FF0000000000000
     mantissa = (bits & 0x000FFFFFFFFFFFFF) | one
-    above = (mantissa >= _SQRT2_BITS).astype("int64")
+    above = (mantissa >= SQRT2_BITS).astype("int64")
     e = ((bits >> 52) - 1023 + above).astype("float64")
     m = (mantissa - (above << 52)).view("float64")
     s = (m - 1.0) / (m + 1.0)
-    series = 2.0 * s * _horner(_ATANH, s * s)
-    return e * _LN2_HIGH + (e * _LN2_LOW + series)
+    series = 2.0 * s * _horner(ATANH, s * s)
+    return e * LN2_HIGH + (e * LN2_LOW + series)

@@ -125,3 +125,31 @@ def test_same_bits_as_the_reference(kernels: Backend, dtype: str, count: int) ->
         found = kernels.to_numpy(getattr(kernels, draw)((count,), np.dtype(dtype), 2**40 + 3, 17))
         wanted = getattr(reference, draw)((count,), np.dtype(dtype), 2**40 + 3, 17)
         assert found.tobytes() == wanted.tobytes()
+
+
+def test_compiled_tails() -> None:
+    """All three formulas, down to probabilities that no test draws; the same bits."""
+    draws = pytest.importorskip("tinygrad_cnn.backends.numba_kernels.draws")
+    p = np.concatenate([2.0 ** -np.arange(1.5, 54.25, 0.25), [2.0**-54, 0.075, 0.0750001, 0.4999]])
+    fractions = np.where(np.arange(p.size) % 2, p, -p)
+    tails, places = np.zeros(p.size), np.zeros(p.size, np.int64)
+    found = draws._tails(*(a.ctypes.data for a in (fractions, tails, places)), p.size)
+    assert found == np.count_nonzero(p - 0.5 < -0.425)
+    wanted = philox._normal_quantile(np, p[places[:found]])
+    assert tails[:found].tobytes() == wanted.tobytes()
+
+
+@pytest.mark.parametrize("threads", (1, 2, 4))
+def test_draws_do_not_depend_on_the_threads(threads: int) -> None:
+    pytest.importorskip("numba")
+    kernels, reference = load_backend("numba"), load_backend("numpy")
+    before = kernels.get_num_threads()
+    kernels.set_num_threads(threads)
+    try:
+        for dtype in ("float32", "float64"):
+            for draw in ("random_uniform", "random_normal"):
+                arguments = (3, 9001), np.dtype(dtype), 2**64 - 5, 2**64 - 9
+                found = getattr(kernels, draw)(*arguments)
+                assert found.tobytes() == getattr(reference, draw)(*arguments).tobytes()
+    finally:
+        kernels.set_num_threads(before)

@@ -60,6 +60,7 @@ geti64, puti64 = _make(types.int64, ir.IntType(64))
 # Unmarked: for accumulators in memory, which a loop reads back at the place it wrote earlier.
 read32, write32 = _make(types.float32, ir.FloatType(), marked=False)
 read64, write64 = _make(types.float64, ir.DoubleType(), marked=False)
+readi64, writei64 = _make(types.int64, ir.IntType(64), marked=False)
 
 
 def _bits(source: Any, target: Any, form: Any) -> Any:
@@ -77,3 +78,5 @@ def _bits(source: Any, target: Any, form: Any) -> Any:
 
 bits_of = _bits(types.float32, types.int32, ir.IntType(32))
 float_of = _bits(types.int32, types.float32, ir.FloatType())
+bits64_of = _bits(types.float64, types.int64, ir.IntType(64))
+float64_of = _bits(types.int64, types.float64, ir.DoubleType())

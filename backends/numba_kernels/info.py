@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from . import elementwise, reduce
+from . import elementwise, reduce, strided
 
 
 def kernel_info() -> list[tuple[str, str]]:
     """(operations, what runs them and when) for all but convolution, which ``dispatch.explain``
     covers. What the conditions exclude is run by NumPy."""
     large, total = f"from {elementwise.LARGE:,} elements", f"from {reduce.LARGE:,} elements"
-    alike = "operands of one memory order, or one a scalar or along one axis"
+    alike = "operands of another memory order are copied first"
+    moved = f"from {strided.LARGE:,} elements of 4 bytes, or of 8 in runs"
     return [
         (
             "add subtract multiply divide maximum minimum",
@@ -17,7 +18,9 @@ def kernel_info() -> list[tuple[str, str]]:
         ),
         ("relu relu_grad negative absolute sqrt", f"float32 and float64 {large}: parallel loops"),
         ("exp log tanh sigmoid erf", f"float32 {large}: parallel polynomials"),
-        ("where", f"float32 {large}, one memory order: parallel loop"),
+        ("where", f"float32 {large}: parallel loop"),
+        ("copy assign pad concatenate reshape, slices' gradients", f"{moved}: tiles in parallel"),
+        ("random_bits random_uniform random_normal", "float32 and float64: Philox in parallel"),
         ("sum", f"float32 {total}, kept axes neighbours in memory: blocks in parallel"),
         ("max_pool, avg_pool, their adjoints", "float32, ≤ 255 taps: channel vectors or planes"),
         ("batch_norm and its fused forms", "float32: blocks of rows (channels last) or planes"),
