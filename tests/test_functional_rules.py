@@ -31,10 +31,11 @@ from tinygrad_cnn.ops.activation import (
 from tinygrad_cnn.ops.conv import Conv
 from tinygrad_cnn.ops.cross_entropy import CrossEntropy
 from tinygrad_cnn.ops.linear import Linear
+from tinygrad_cnn.ops.loss import Huber, Square
 from tinygrad_cnn.ops.normalization import BatchNorm, GroupNorm, LayerNorm
 from tinygrad_cnn.ops.pool import MaxPool
 from tinygrad_cnn.ops.reduce import Mean, Sum
-from tinygrad_cnn.ops.unary import Sigmoid, Tanh
+from tinygrad_cnn.ops.unary import Absolute, Sigmoid, Tanh
 from tinygrad_cnn.tensor import Op, Tensor
 
 Array = Any
@@ -107,6 +108,9 @@ FUSED: dict[type[Op], list[str]] = {
     Sum: [n for n in CASES if "_loss" in n and n.endswith("-sum")],
     MaxPool: [n for n in CASES if n.startswith("max_pool")],
     LeakyRelu: [n for n in CASES if n.startswith("leaky_relu")],
+    Absolute: [n for n in CASES if n.startswith("l1_loss")],
+    Square: [n for n in CASES if n.startswith("mse_loss")],
+    Huber: [n for n in CASES if n.startswith(("huber_loss", "smooth_l1_loss"))],
     Elu: [n for n in CASES if n.startswith(("elu", "selu", "celu"))],
     Softmax: [n for n in CASES if n.startswith("softmax")],
     LogSoftmax: [n for n in CASES if n.startswith("log_softmax")],

@@ -291,11 +291,12 @@ class Backend(Protocol):
 
     def activation(self, name: str, x: Array, *settings: float) -> Array:
         """f(x) for an activation function of ``tinygrad_cnn.ops.activation``: elu (alpha, scale,
-        rate), silu, gelu, gelu_tanh, softplus (beta, threshold), log_sigmoid, hardtanh (low, high)
-        or hardswish."""
+        rate), silu, gelu, gelu_tanh, softplus (beta, threshold), log_sigmoid, hardtanh (low, high),
+        hardswish; and the losses square and huber (delta)."""
 
     def activation_grad(self, name: str, g: Array, x: Array, *settings: float) -> Array:
-        """g·f′(x) for one of them; for "sigmoid" and "tanh" of the result y in place of x."""
+        """g·f′(x) for one of them; also "absolute", and "sigmoid" and "tanh" of the result y in
+        place of x."""
 
     def group_norm(
         self, x: Array, groups: int, weight: Array | None, bias: Array | None, eps: float

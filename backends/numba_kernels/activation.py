@@ -39,6 +39,12 @@ def _between(x, low, high):
     return high if x > high else x
 
 
+@device(inline=True)
+def _near(x, delta):
+    """|x|, but at most delta."""
+    return delta if abs(x) > delta else abs(x)
+
+
 @device(fastmath={"contract"}, inline=True)
 def _cdf(x):
     return (erf32(x * _ROOT_HALF) + ONE) * HALF
@@ -89,6 +95,8 @@ VALUES = {
     "gelu_tanh": lambda x, a, b, c: x * ((_bend(x) + ONE) * HALF),
     "log_sigmoid": lambda x, a, b, c: (ZERO if x > ZERO else x) - log1p32(exp32(-abs(x))),
     "hardtanh": lambda x, low, high, c: _between(x, low, high),
+    "square": lambda x, a, b, c: x * x,
+    "huber": lambda x, d, b, c: _near(x, d) * (abs(x) - HALF * _near(x, d)),
     "hardswish": lambda x, a, b, c: x * _between(x + f4(3), ZERO, _SIX) / _SIX,
 })  # fmt: skip
 SLOPES = {
@@ -103,6 +111,9 @@ SLOPES = {
     "hardswish": lambda x, a, b, c: (
         ZERO if x <= f4(-3) else (ONE if x >= f4(3) else x * _THIRD + HALF)
     ),
+    "absolute": lambda x, a, b, c: ONE if x > ZERO else (-ONE if x < ZERO else x),
+    "square": lambda x, a, b, c: x + x,
+    "huber": lambda x, delta, b, c: _between(x, -delta, delta),
     "sigmoid": lambda y, a, b, c: y * (ONE - y),
     "tanh": lambda y, a, b, c: ONE - y * y,
 })  # fmt: skip
@@ -122,17 +133,18 @@ def value_kernel(name: str) -> Kernel:
 
 
 @cache
-def gradient_kernel(name: str) -> Kernel:
-    """z[i] = g[i]·f′(x[i]), 0 where the slope is 0 even if g is infinite."""
+def gradient_kernel(name: str, moves: bool) -> Kernel:
+    """z[i] = g[i]·f′(x[i]), 0 where the slope is 0 even if g is infinite; a g that does not move is
+    one number, as the gradient of a mean is."""
     slope = SLOPES[name]
 
     def run(chunk, worker, g, x, z, settings, n):
         a, b, c = get32(settings, 0), get32(settings, 1), get32(settings, 2)
         for i in range(chunk * CHUNK, min(n, (chunk + 1) * CHUNK)):
             s = slope(get32(x, i), a, b, c)
-            put32(z, i, ZERO if s == ZERO else get32(g, i) * s)
+            put32(z, i, ZERO if s == ZERO else get32(g, i if moves else 0) * s)
 
-    return kernel_of(run, f"{name}_gradient", False)
+    return kernel_of(run, f"{name}_gradient{int(moves)}", False)
 
 
 @cache
@@ -160,9 +172,10 @@ def gradient(name: str, g: Any, x: Any, settings: tuple[float, ...]) -> Any:
     if axes is None:
         return None
     z = empty(x.shape, _FLOAT32, dense_strides(x.shape, axes, 4))
-    if order(g.shape, g.strides, 4) != axes:
+    moves = any(g.strides)
+    if moves and order(g.shape, g.strides, 4) != axes:
         np.copyto(z, g)
         g = z
     places = (address(g), address(x), address(z), address(_settings(settings)))
-    _run(gradient_kernel(name), x.size, *places)
+    _run(gradient_kernel(name, moves), x.size, *places)
     return z

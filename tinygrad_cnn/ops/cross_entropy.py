@@ -195,13 +195,12 @@ def cross_entropy(
         return _cross_entropy_of_probabilities(input, target, weight, reduction, label_smoothing)
     axis = _check_classes("cross_entropy", input, target, weight)
     ignoring = _check_range("cross_entropy", target, input.shape[axis], ignore_index)
-    if (
-        input.ndim == 2
-        and weight is None
-        and not label_smoothing
-        and not ignoring
-        and input.shape[1]
-    ):
+    plain = weight is None and not label_smoothing and not ignoring and bool(input.shape[axis])
+    if plain and input.ndim > 2 and input.array.size:  # each place is a sample of its own
+        rows = input.movedim(1, -1).reshape(target.array.size, input.shape[1])
+        losses = cross_entropy(rows, target.reshape(target.array.size), reduction=reduction)
+        return losses if losses.ndim == 0 else losses.reshape(target.shape)
+    if plain and input.ndim == 2:
         half = input.dtype == float16  # whose sums may overflow although the mean does not
         made = CrossEntropy("none" if half else reduction)(input, target.long())
         return reduced(made, reduction) if half else made

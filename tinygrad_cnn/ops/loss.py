@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 
 from ..tensor import Tensor
+from .activation import Activation
 from .checks import reduction_name, tensor_of_floats
 from .elementwise import where
 from .unary import abs, exp, log
@@ -16,6 +17,25 @@ from .unary import abs, exp, log
 def reduced(losses: Tensor, reduction: str) -> Tensor:
     """The losses, their mean or their sum."""
     return losses.mean() if reduction == "mean" else losses.sum() if reduction == "sum" else losses
+
+
+class Square(Activation):
+    """x², y′ = 2x."""
+
+    name = "square"
+
+    def backward(self, grad: Tensor, out: None) -> Tensor:
+        return grad * self.inputs[0] * 2
+
+
+class Huber(Activation):
+    """x²/2 where |x| < delta, else delta·(|x| − delta/2);  y′ = x, or delta with the sign of x."""
+
+    name = "huber"
+
+    def backward(self, grad: Tensor, out: None) -> Tensor:
+        (x,), (delta,) = self.inputs, self.settings
+        return grad * where(x <= -delta, -delta, where(x >= delta, delta, x))
 
 
 def _difference(name: str, x: Tensor, target: Tensor, reduction: str) -> Tensor:
@@ -36,7 +56,7 @@ def _difference(name: str, x: Tensor, target: Tensor, reduction: str) -> Tensor:
 def mse_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
     """(x − t)²."""
     d = _difference("mse_loss", input, target, reduction)
-    return reduced(d * d, reduction)
+    return reduced(Square()(d), reduction)
 
 
 def l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
@@ -53,12 +73,7 @@ def smooth_l1_loss(
     if beta < 0:
         raise ValueError(f"smooth_l1_loss: beta must be at least 0, received {beta}")
     d = _difference("smooth_l1_loss", input, target, reduction)
-    size = abs(d)
-    if beta == 0:
-        return reduced(size, reduction)
-    small = size < beta
-    near = where(small, d, 0.0)  # its square has derivative 0 where d is infinite, not ∞·0
-    return reduced(where(small, near * near * (0.5 / beta), size - 0.5 * beta), reduction)
+    return reduced(abs(d) if beta == 0 else Huber(beta)(d) / beta, reduction)
 
 
 def huber_loss(
@@ -69,11 +84,7 @@ def huber_loss(
     Raises ValueError for delta ≤ 0."""
     if delta <= 0:
         raise ValueError(f"huber_loss: delta must be positive, received {delta}")
-    d = _difference("huber_loss", input, target, reduction)
-    size = abs(d)
-    small = size < delta
-    near = where(small, d, 0.0)  # its square has derivative 0 where d is infinite, not ∞·0
-    return reduced(where(small, near * near * 0.5, (size - 0.5 * delta) * delta), reduction)
+    return reduced(Huber(delta)(_difference("huber_loss", input, target, reduction)), reduction)
 
 
 def kl_div(

@@ -33,6 +33,9 @@ class Absolute(Op):
     def backward(self, grad: Tensor, out: None) -> Tensor:
         return grad * sign(self.inputs[0])
 
+    def fused_backward(self, kernels: Backend, grad: Array, out: None, x: Array) -> Array:
+        return kernels.activation_grad("absolute", grad, x)
+
 
 class Step(Op):
     """sign, floor, ceil, round: constant almost everywhere, so the derivative is 0."""

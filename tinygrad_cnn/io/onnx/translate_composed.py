@@ -8,6 +8,7 @@ import numpy as np
 
 from ...geometry import LinearMap
 from ...ops import activation
+from ...ops.loss import Square
 from ...ops.normalization import BatchNorm, GroupNorm, LayerNorm
 from ...ops.resample import Resample
 from .translate import translates
@@ -71,6 +72,11 @@ def _gelu_tanh(w: Writer, s: Site, x: str) -> str:
     cube = w.node("Mul", w.node("Mul", x, x), x)
     inner = w.node("Mul", w.node("Add", x, w.node("Mul", cube, bend)), root)
     return _half_of_one_plus(w, s, x, w.node("Tanh", inner))
+
+
+@translates(Square)
+def _square(w: Writer, s: Site, x: str) -> str:
+    return w.node("Mul", x, x)
 
 
 # -- sparse linear maps ----------------------------------------------------------------------------
