@@ -105,12 +105,12 @@ class Fusion(Around):
 
     def defer(self, op: Op, inputs: tuple[Any, ...]) -> Deferred:
         """The output of ``op``, to be computed later; the inputs are computed now."""
-        kernels, arrays, edges = op.gather(inputs)
+        kernels, arrays, recording = op.gather(inputs)
         made = Deferred.__new__(Deferred)
         made.op, made.operands, made.backend = op, inputs, kernels
         made._shape, made._dtype = op.output_shape(*inputs), arrays[0].dtype
-        if edges is not None:
-            op.record(inputs, arrays, edges, made)
+        if recording:
+            op.record(inputs, made)
         self.waiting.append(weakref.ref(made))
         return made
 

@@ -136,14 +136,14 @@ class Op:
         around = mode.around
         if around is not None and (made := around.before(self, inputs)) is not None:
             return made
-        kernels, arrays, edges = self.gather(inputs)
+        kernels, arrays, recording = self.gather(inputs)
         out = self.forward(kernels, *arrays)
         if isinstance(out, np.generic):
             out = kernels.asarray(out)
         result = Tensor.__new__(Tensor)  # Tensor._wrap without the call
         result.array, result.backend = out, kernels
-        if edges is not None and out.dtype.kind == "f":
-            self.record(inputs, arrays, edges, result)
+        if recording and out.dtype.kind == "f":
+            self.record(inputs, result)
             if self.saves_output:
                 self.keep_output(result)
         if self.is_view:
@@ -152,19 +152,21 @@ class Op:
             around.after(self, inputs, result)
         return result
 
-    def gather(
-        self, inputs: tuple[Any, ...]
-    ) -> tuple[Backend, list[Any], list[Edge | None] | None]:
-        """The inputs' backend, their arrays, and their edges (None when nothing is recorded).
+    def gather(self, inputs: tuple[Any, ...]) -> tuple[Backend, list[Any], bool]:
+        """The inputs' backend, their arrays, and whether the operation is to be recorded; sets
+        ``edges`` and ``shapes``.
 
         Raises ValueError when tensors of two backends meet."""
         kernels: Any = None
         arrays = []
         edges: list[Edge | None] = []
+        shapes: list[Shape | None] = []
         recording = False
         for t in inputs:
             if isinstance(t, Tensor):
-                arrays.append(t.array)
+                array = t.array
+                arrays.append(array)
+                shapes.append(array.shape)
                 if t.backend is not kernels:
                     if kernels is not None:
                         raise mixed_backends(self, inputs)
@@ -177,15 +179,13 @@ class Op:
                     continue
             else:
                 arrays.append(t)
+                shapes.append(None)
             edges.append(None)
-        return kernels, arrays, edges if recording and mode.record else None
+        self.edges, self.shapes = edges, shapes
+        return kernels, arrays, recording and mode.record
 
-    def record(
-        self, inputs: tuple[Any, ...], arrays: list[Any], edges: list[Edge | None], result: Tensor
-    ) -> None:
+    def record(self, inputs: tuple[Any, ...], result: Tensor) -> None:
         """Remember how ``result`` was made."""
-        self.edges = edges
-        self.shapes = [getattr(a, "shape", None) for a in arrays]
         self.age = next_age()
         if self.saves_inputs:
             self.inputs = inputs
