@@ -87,8 +87,9 @@ def _elementwise(kernels: Backend) -> None:
     condition = kernels.greater(images, 0.5)
     for a, b in ((images, images), (images, 0.0), (0.0, images), (1.0, 0.0)):
         kernels.where(condition, a, b)
-    kernels.sum(images, (0, 2, 3), False)
-    kernels.sum(images, (0, 1, 2, 3), False)
+    for axes in ((0, 2, 3), (0, 1, 2, 3), (1,)):
+        kernels.sum(images, axes, False)
+    kernels.copy(kernels.transpose(images, (0, 2, 3, 1)))
 
 
 def _convolution(kernels: Backend) -> None:
@@ -155,6 +156,7 @@ def _optimisers(kernels: Backend) -> None:
 
 
 def _random(kernels: Backend) -> None:
+    kernels.random_bits(4096, 0, 0)
     kernels.random_uniform((256, 256), FLOAT, 0, 0)
     kernels.random_normal((256, 256), FLOAT, 0, 0)
 

@@ -21,7 +21,7 @@ def kernel_info() -> list[tuple[str, str]]:
         ("where", f"float32 {large}: parallel loop"),
         ("copy assign pad concatenate reshape, slices' gradients", f"{moved}: tiles in parallel"),
         ("random_bits random_uniform random_normal", "float32 and float64: Philox in parallel"),
-        ("sum", f"float32 {total}, kept axes neighbours in memory: blocks in parallel"),
+        ("sum", f"float32 {total}, what is kept in up to two pieces of memory: blocks in parallel"),
         ("max_pool, avg_pool, their adjoints", "float32, ≤ 255 taps: channel vectors or planes"),
         ("batch_norm and its fused forms", "float32: blocks of rows (channels last) or planes"),
         ("softmax log_softmax cross_entropy", "float32 rows along the last axis: vectors"),

@@ -1,0 +1,75 @@
+"""Sums of large arrays over any axes in any memory order, between guard bytes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tinygrad_cnn.backend import load_backend
+
+pytest.importorskip("numba")
+reduce = pytest.importorskip("tinygrad_cnn.backends.numba_kernels.reduce")
+
+GUARD = 64  # bytes before and after every result
+LARGEST = (0, 40000, 700, 60, 25)  # size of an axis, by their number
+
+
+@pytest.fixture
+def guarded(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The backend with its kernels for arrays of any size."""
+    made: list[Any] = []
+
+    def empty(shape: Any, dtype: Any, strides: Any = None) -> Any:
+        nbytes = math.prod(shape) * np.dtype(dtype).itemsize
+        raw = np.full(nbytes + 2 * GUARD, 0xA5, np.uint8)
+        made.append(raw)
+        return np.ndarray(shape, dtype, raw.data, GUARD, strides)
+
+    monkeypatch.setattr(reduce, "empty", empty)
+    monkeypatch.setattr(reduce, "LARGE", 1)
+    kernels: Any = load_backend("numba")
+    before = kernels.get_num_threads()
+    yield kernels
+    kernels.set_num_threads(before)
+    for raw in made:
+        assert (raw[:GUARD] == 0xA5).all() and (raw[-GUARD:] == 0xA5).all()
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_sums(guarded: Any, seed: int) -> None:
+    """Over every choice of axes, against float64; the same bits on one thread and on three."""
+    rng = np.random.default_rng(seed)
+    ndim = 1 + seed % 4
+    shape = [int(n) for n in rng.integers(1, LARGEST[ndim], ndim)]
+    if seed % 8 > 4:  # many rows, few columns
+        shape = [int(rng.integers(500, 3000)), *(min(n, 9) for n in shape[1:])]
+    order = [int(i) for i in rng.permutation(ndim)]
+    a = rng.standard_normal([shape[i] for i in order], dtype=np.float32)
+    a = a.transpose(np.argsort(order))
+    wide = a.astype(np.float64)
+    for number in range(1, 2**ndim):
+        axes = tuple(i for i in range(ndim) if number >> i & 1)
+        guarded.set_num_threads(1)
+        found = guarded.sum(a, axes, bool(number % 2))
+        wanted = wide.sum(axes, keepdims=bool(number % 2))
+        scale = np.abs(wide).sum(axes, keepdims=bool(number % 2))
+        assert found.shape == wanted.shape and found.dtype == np.float32
+        assert np.all(np.abs(found - wanted) <= 1e-6 * scale)
+        guarded.set_num_threads(3)
+        assert guarded.sum(a, axes, bool(number % 2)).tobytes() == found.tobytes()
+
+
+def test_long_sums_stay_exact() -> None:
+    """Equal terms lose four digits one after another in float32, in pieces of 512 hardly one."""
+    kernels: Any = load_backend("numba")
+    rows = np.full((400_000, 16), 0.1, np.float32)
+    exact = 400_000 * float(np.float32(0.1))
+    for a, axes in ((rows, (0,)), (np.asfortranarray(rows), (0,)), (rows, (0, 1))):
+        found = kernels.sum(a, axes, False)
+        np.testing.assert_allclose(
+            found, exact * (16 if axes == (0, 1) else 1), rtol=512 * 2.0**-26
+        )
