@@ -48,6 +48,11 @@ CASES: list[Case] = [
         (2, 3, 7, 6),
     ),
     (
+        "conv_relu_pool_of_many_channels",
+        lambda: nn.Sequential(nn.Conv2d(16, 20, 3, 1, 1), nn.ReLU(), nn.MaxPool2d(2)),
+        (2, 16, 17, 12),
+    ),
+    (
         "conv_relu_pool_overlapping",
         lambda: nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.ReLU(True), nn.MaxPool2d(3, 2, 1)),
         (2, 3, 8, 9),

@@ -38,8 +38,8 @@ from .layout import (
     zero_floats,
 )
 from .memory import empty
-from .microkernel import call, panels
-from .runtime import address, device, kernel, max_workers, u8
+from .microkernel import call
+from .runtime import Kernel, address, device, kernel, max_workers, u8
 from .simd import (
     BYTES,
     WIDTH,
@@ -56,7 +56,8 @@ from .simd import (
 from .winner_tile import winner_kernel, winner_tile
 
 f4 = np.dtype(np.float32)
-LARGEST = 256 * 1024  # bytes of the large map of an image: half of a second-level cache
+LARGEST = 1 << 17  # weights: with more, the partial sums of eight splits leave every cache
+SERIAL_BYTES = 256 * 1024  # that one thread adds up or packs before another would have started
 # Where the parts of the table of parameters begin.
 IMAGE, WEIGHTS, INPUTS = 9, 23, 33
 
@@ -334,20 +335,31 @@ def _prepare(
 
 @lru_cache(maxsize=512)
 def _fits(
-    x: Shape, o: int, y: Shape, y_strides: Shape, winner_strides: Shape, window: Window
+    x: Shape, w: Shape, y: Shape, y_strides: Shape, winner_strides: Shape, window: Window
 ) -> bool:
     dense = y_strides == channels_last_strides(y) and winner_strides == channels_last_strides(y, 1)
-    cut, (s, t) = panels(o), window.stride
+    s, t = window.stride
     wide = x[3] + sum(window.padding[1]) + t  # of an image or a patch at most
     shift = s * (wide * x[1] + 2 * WIDTH) + t * x[1]
-    cached = math.prod(window.output(x[2:])) * cut.columns * 4 <= LARGEST
-    return dense and cut.number == 1 and cached and shift < 1 << 15
+    return dense and math.prod(w) <= LARGEST and shift < 1 << 15
 
 
 def accepts(x: Any, w: Any, y: Any, winner: Any, window: Window) -> bool:
-    """Whether y and winner lie channels last, the large map of an image fits into the cache, its
-    channels into one panel, and the shifts into 16 bits."""
-    return _fits(x.shape, len(w), y.shape, y.strides, winner.strides, window)
+    """Whether y and winner lie channels last, the weights are not too many, and the shifts fit into
+    16 bits."""
+    return _fits(x.shape, w.shape, y.shape, y.strides, winner.strides, window)
+
+
+@lru_cache(maxsize=512)
+def saves(window: Window, input_too: bool) -> bool:
+    """Whether patches have fewer multiplications than the four cells of each winner."""
+    patch = ((k - 1) * d + 1 + s for k, s, _, d in zip(*window, strict=True))
+    return not input_too or math.prod(patch) <= 3 * window.taps()
+
+
+def _start(step: Kernel, size: int, chunks: int, *arguments: int) -> None:
+    """Run a kernel that works on ``size`` bytes, on one thread when they are few."""
+    (step if size > SERIAL_BYTES else step.serial)(chunks, *arguments)
 
 
 def conv_relu_pool_grad(
@@ -366,7 +378,7 @@ def conv_relu_pool_grad(
     if needs[0]:
         gx = empty(x.shape, f4, channels_last_strides(x.shape))
         size, lead, *rest = plan.inputs.pack
-        pack_patches.serial(o, packed, size, lead, address(w), *rest)
+        _start(pack_patches, size * o, o, packed, size, lead, address(w), *rest)
     sums = np.empty((plan.splits, plan.sum_floats), f4)
     g_n, g_o, _, g_cell = gy.strides
     pooled_grads(plan.splits, address(plan.table), address(x), address(gy), g_n, g_cell, g_o,
@@ -374,6 +386,6 @@ def conv_relu_pool_grad(
                  address(gx) if needs[0] else 0, partials + own, plan.scratch_bytes)  # fmt: skip
     if needs[1]:
         gw = empty(w.shape, f4)
-        winner_sum.serial(o, partials, partial_bytes, plan.splits, address(gw),
-                          *plan.weights.sum_tail)  # fmt: skip
+        _start(winner_sum, partial_bytes * plan.splits, o, partials, partial_bytes, plan.splits,
+               address(gw), *plan.weights.sum_tail)  # fmt: skip
     return gx, gw, np.add.reduce(sums.reshape(-1, o)) if needs[2] else None

@@ -242,13 +242,18 @@ def conv_relu_pool(x: Any, w: Any, bias: Any, window: Window, groups: int, pool:
 def _pool_grads_at_once(
     x: Shape, o: int, window: Window, groups: int, pool: Window, input_too: bool
 ) -> bool:
-    """Whether one pass for all gradients is better than one each."""
+    """Whether one pass for all gradients is better than one each.
+
+    A quarter of the multiplications of direct ones: up to 4 times as fast. Winograd saves as many,
+    and with these channels more.
+    """
     if len(x) != 4 or groups != 1 or pool != conv_pool.POOL:
         return False
-    of = (x, o, window.output(x[2:]), window, groups)
-    return _route("conv_weight_grad", *of).run is conv_direct.conv_weight_grad and (
-        not input_too or _route("conv_input_grad", *of).run is conv_scatter.conv_input_grad
-    )
+    if not conv_pool_grad.saves(window, input_too):
+        return False
+    route = _route("conv_weight_grad", x, o, window.output(x[2:]), window, groups).run
+    few = x[1] * o < 1024
+    return route is conv_direct.conv_weight_grad or few and route is winograd_grad.conv_weight_grad
 
 
 def conv_relu_pool_grad(
