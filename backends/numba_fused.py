@@ -17,6 +17,15 @@ from .numpy_backend import NumpyBackend
 class FusedKernels(NumpyBackend):
     """To inherit from: one method an operation."""
 
+    # Of arrays too small for the loops of ``elementwise``, where NumPy takes several calls.
+    def sigmoid(self, a: Array, out: Array | None = None) -> Array:
+        y = activation.value("sigmoid", a, ()) if out is None and type(a) is np.ndarray else None
+        return super().sigmoid(a, out) if y is None else y
+
+    def erf(self, a: Array, out: Array | None = None) -> Array:
+        y = activation.value("erf", a, ()) if out is None and type(a) is np.ndarray else None
+        return super().erf(a, out) if y is None else y
+
     def activation(self, name: str, x: Array, *settings: float) -> Array:
         y = activation.value(name, x, settings)
         return super().activation(name, x, *settings) if y is None else y

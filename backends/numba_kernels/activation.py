@@ -95,6 +95,8 @@ VALUES = {
     "gelu_tanh": lambda x, a, b, c: x * ((_bend(x) + ONE) * HALF),
     "log_sigmoid": lambda x, a, b, c: (ZERO if x > ZERO else x) - log1p32(exp32(-abs(x))),
     "hardtanh": lambda x, low, high, c: _between(x, low, high),
+    "sigmoid": lambda x, a, b, c: sigmoid32(x),
+    "erf": lambda x, a, b, c: erf32(x),
     "square": lambda x, a, b, c: x * x,
     "huber": lambda x, d, b, c: _near(x, d) * (abs(x) - HALF * _near(x, d)),
     "hardswish": lambda x, a, b, c: x * _between(x + f4(3), ZERO, _SIX) / _SIX,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import elementwise, reduce, strided
+from . import elementwise, gather, reduce, strided
 
 
 def kernel_info() -> list[tuple[str, str]]:
@@ -18,12 +18,26 @@ def kernel_info() -> list[tuple[str, str]]:
         ),
         ("relu relu_grad negative absolute sqrt", f"float32 and float64 {large}: parallel loops"),
         ("exp log tanh sigmoid erf", f"float32 {large}: parallel polynomials"),
+        (
+            "activation activation_grad (elu silu gelu softplus hardtanh square huber …)",
+            "float32 of any size, dense: one pass of parallel polynomials",
+        ),
+        ("resample (interpolation, padding by copies)", "float32 images: vectors of channels"),
+        ("group_norm layer_norm and their gradients", "float32: images, planes or rows"),
+        (
+            "indexing by numbers along one axis, take_along_axis, their adjoints",
+            f"float32 from {gather.LARGE:,} elements: rows in parallel",
+        ),
         ("where", f"float32 {large}: parallel loop"),
         ("copy assign pad concatenate reshape, slices' gradients", f"{moved}: tiles in parallel"),
         ("random_bits random_uniform random_normal", "float32 and float64: Philox in parallel"),
         ("sum", f"float32 {total}, what is kept in up to two pieces of memory: blocks in parallel"),
         ("max_pool, avg_pool, their adjoints", "float32, ≤ 255 taps: channel vectors or planes"),
         ("batch_norm and its fused forms", "float32: blocks of rows (channels last) or planes"),
-        ("softmax log_softmax cross_entropy", "float32 rows along the last axis: vectors"),
+        (
+            "softmax log_softmax and their gradients",
+            "float32, any axis: rows, or vectors of places",
+        ),
+        ("cross_entropy", "float32 rows along the last axis: vectors"),
         ("sgd_step adam_step", "dense float32 and float64: one launch for all parameters"),
     ]

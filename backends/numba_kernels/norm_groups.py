@@ -179,9 +179,10 @@ def group_norm(x: Any, groups: int, weight: Any, bias: Any, eps: float) -> tuple
     else:
         means, variances = norm.stats(images.planes(x))
     each = means.reshape(images.n, groups, -1).astype(np.float64)
-    mean = each.mean(2)
-    var = variances.reshape(each.shape).mean(2, dtype=np.float64)
-    var += ((each - mean[:, :, None]) ** 2).mean(2)
+    share = 1 / each.shape[2]
+    mean = np.add.reduce(each, 2) * share
+    away = each - mean[:, :, None]
+    var = np.add.reduce(variances.reshape(each.shape) + away * away, 2) * share
     scale = _spread(1 / np.sqrt(var + eps), images)
     table = images.table(
         _spread(mean, images),
