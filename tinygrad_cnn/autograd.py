@@ -219,10 +219,11 @@ def _run(
     found: dict[Edge, Tensor] = {}
     op: Op | None = None
     before, mode.record, mode.around = (mode.record, mode.around), create, mode.anomaly
+    ready, waiting = sums.ready, sums.waiting
     try:
-        while sums.ready:
-            op = heappop(sums.ready)[1]
-            total = sums.waiting.pop(op)
+        while ready:
+            op = heappop(ready)[1]
+            total = waiting.pop(op)
             if op.hooks or op.kept is not None:
                 total = observe(op, total)
             if op in wanted:
@@ -246,10 +247,11 @@ def _run(
                 if part.array.shape != shape:
                     part = _unbroadcast(op, part, shape)
                 sums.add(edge, part)
-            op.needs = None
+            if needed is not None:
+                op.needs = None
             if not retain:
                 op.free()
-        for leaf, total in sums.waiting.items():
+        for leaf, total in waiting.items():
             if needed is None or leaf in wanted:
                 for hook in list((leaf._hooks or {}).values()):
                     total = _replaced(hook(total), total)
@@ -354,8 +356,9 @@ def _replaced(answer: Any, total: Tensor) -> Tensor:
 
 def _derivative(op: Op, total: Tensor, create: bool) -> Sequence[Tensor | None]:
     """The gradients of the inputs of ``op``, un-broadcast, from that of its output."""
-    if op.inputs:
-        for t, version in zip(op.inputs, op.versions, strict=True):
+    inputs = op.inputs
+    if inputs:
+        for t, version in zip(inputs, op.versions, strict=True):
             if isinstance(t, Tensor) and t.version != version:
                 raise _changed(op, "input", t.shape)
     if op.constants:
@@ -370,10 +373,11 @@ def _derivative(op: Op, total: Tensor, create: bool) -> Sequence[Tensor | None]:
         out.requires_grad, out.grad_fn = create, op if create else None
     parts: Any
     if op.fused_backward is not None and not create and not op.watched():
-        arrays = [t.array if isinstance(t, Tensor) else t for t in op.inputs]
-        parts = op.fused_backward(total.backend, total.array, op.array, *arrays)
+        kernels = total.backend
+        arrays = [t.array if isinstance(t, Tensor) else t for t in inputs]
+        parts = op.fused_backward(kernels, total.array, op.array, *arrays)
         parts = parts if isinstance(parts, tuple) else (parts,)
-        parts = [None if p is None else Tensor._wrap(p, total.backend) for p in parts]
+        parts = [None if p is None else Tensor._wrap(p, kernels) for p in parts]
     else:
         parts = op.backward(total, out)
         parts = parts if isinstance(parts, tuple) else (parts,)
