@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,3 +51,13 @@ def test_results_streamed_past_the_caches_are_the_same(
         backend.set_num_threads(before)
     for one, other in zip(expected, got, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_the_cache_that_a_processor_sees_is_the_largest(tmp_path: Path) -> None:
+    for index, size in enumerate(["32K", "32K", "1024K", "32768K"]):
+        (tmp_path / f"index{index}").mkdir()
+        (tmp_path / f"index{index}" / "size").write_text(size + "\n")
+    assert memory.last_level_cache(tmp_path) == 32 << 20
+    assert memory.last_level_cache(tmp_path / "none", default=7) == 7
+    (tmp_path / "index3" / "size").write_text("unknown")
+    assert memory.last_level_cache(tmp_path) == 1 << 20
