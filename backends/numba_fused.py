@@ -92,19 +92,13 @@ class FusedKernels(NumpyBackend):
         return super().log_softmax_grad(g, y, axis) if gx is None else gx
 
     def getitem(self, a: Array, index: Any) -> Array:
-        axis = gather.axis_of(index)
-        if axis is None:
-            return super().getitem(a, index)
-        numbers = index[-1] if isinstance(index, tuple) else index
-        y = gather.take(a, numbers, axis) if numbers.size else None
+        axis, numbers = gather.only_numbers(index)
+        y = None if numbers is None else gather.take(a, numbers, axis)
         return super().getitem(a, index) if y is None else y
 
     def index_add(self, shape: Shape, index: Any, values: Array) -> Array:
-        axis = gather.axis_of(index)
-        if axis is None:
-            return super().index_add(shape, index, values)
-        numbers = index[-1] if isinstance(index, tuple) else index
-        out = gather.add(shape, numbers, values, axis) if numbers.size else None
+        axis, numbers = gather.only_numbers(index)
+        out = None if numbers is None else gather.add(shape, numbers, values, axis)
         return super().index_add(shape, index, values) if out is None else out
 
     def take_along_axis(self, a: Array, indices: Array, axis: int) -> Array:

@@ -501,8 +501,13 @@ def test_many_cells_along_an_axis(
     for j, number in enumerate(numbers):
         wanted[(*lead, number)] += values[(*lead, j)]
         size[(*lead, number)] += abs(values[(*lead, j)])
-    added = kernels.index_add(shape, (*lead, kernels.asarray(numbers)), kernels.asarray(values))
-    assert_close(kernels.to_numpy(added), wanted, dtype, 16, size + 1)
+    rest = (slice(None),) * (len(shape) - axis - 1)
+    for index in ((*lead, kernels.asarray(numbers)), (*lead, kernels.asarray(numbers), *rest)):
+        added = kernels.index_add(shape, index, kernels.asarray(values))
+        assert_close(kernels.to_numpy(added), wanted, dtype, 16, size + 1)
+        np.testing.assert_array_equal(
+            kernels.to_numpy(kernels.getitem(kernels.asarray(x), index)), x[(*lead, numbers)]
+        )
     each = rng.integers(0, n, (*shape[:axis], count, *shape[axis + 1 :]))
     along = kernels.take_along_axis(*put(kernels, x, each), axis)
     np.testing.assert_array_equal(kernels.to_numpy(along), np.take_along_axis(x, each, axis))

@@ -81,14 +81,16 @@ def add_along(chunk, worker, values, numbers, out, count, n, inner, blocks):
             write32(target, place, read32(target, place) + get32(values, row + i))
 
 
-def axis_of(index: Any) -> int | None:
-    """The axis that an index of full slices and one array of integers takes cells along."""
-    lead, last = (index[:-1], index[-1]) if type(index) is tuple and index else ((), index)
-    if type(last) is not np.ndarray or last.dtype.kind != "i":
-        return None
-    if any(type(part) is not slice or part != slice(None) for part in lead):
-        return None
-    return len(lead)
+def only_numbers(index: Any) -> tuple[int, Any]:
+    """(axis, numbers) of an index of one array of integers, else full slices; (−1, None) of any
+    other."""
+    axis, numbers = -1, None
+    for at, part in enumerate(index if type(index) is tuple else (index,)):
+        if type(part) is np.ndarray and part.dtype.kind == "i" and part.size and numbers is None:
+            axis, numbers = at, part
+        elif type(part) is not slice or part != slice(None):
+            return -1, None
+    return axis, numbers
 
 
 def _numbers(numbers: Any, n: int) -> Any:
