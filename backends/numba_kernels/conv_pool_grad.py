@@ -58,13 +58,14 @@ from .winner_tile import winner_kernel, winner_tile
 f4 = np.dtype(np.float32)
 LARGEST = 1 << 17  # weights: with more, the partial sums of eight splits leave every cache
 SERIAL_BYTES = 256 * 1024  # that one thread adds up or packs before another would have started
+NEAR = 2048  # values of g, each with its shift, beside an image in the first-level cache
 # Where the parts of the table of parameters begin.
 IMAGE, WEIGHTS, INPUTS = 9, 23, 33
 
 
 @device
-def _live(g, y, count, sums, sum_bytes):
-    """g = 0 where y ≤ 0; g added to ``sums``, which begin anew after ``sum_bytes``.
+def _live(g, gy, y, count, sums, sum_bytes):
+    """g = gy where y > 0, else 0; added to ``sums``, which begin anew after ``sum_bytes``.
 
     True when all of g is finite.
     """
@@ -72,7 +73,7 @@ def _live(g, y, count, sums, sum_bytes):
     odd, place = zero, 0
     for i in range(0, count, WIDTH):
         lanes = min(WIDTH, count - i)
-        v = select_gt(vget(y + 4 * i, lanes), zero, vget(g + 4 * i, lanes), zero)
+        v = select_gt(vget(y + 4 * i, lanes), zero, vget(gy + 4 * i, lanes), zero)
         store(g + 4 * i, v)
         store(sums + place, load(sums + place) + v)
         odd = odd + (v - v)
@@ -95,14 +96,18 @@ def _weights(plan, g, shifts, image, partial):
     o, cells = unpack(plan, 2)
     (entry, groups, rows, floats, k, runs, line, row_step, run_step, places
      ) = unpack(plan + 8 * WEIGHTS, 10)  # fmt: skip
-    for at in range(0, o, groups):
-        for j in range(runs):
-            for r in range(0, k, rows):
-                for v in range(0, line, floats):
-                    call(entry, cells, g + 4 * at, 4 * o, shifts + 2 * at, 2 * o,
-                         image + j * run_step + r * row_step + 4 * v, places, row_step,
-                         partial + (((at * runs + j) * k + r) * line + v) * 4,
-                         runs * k * line * 4, line * 4)  # fmt: skip
+    few = max(32, NEAR // o)  # cells whose g and shifts stay in the first-level cache
+    for cell in range(0, cells, few):
+        for at in range(0, o, groups):
+            first = cell * o + at
+            for j in range(runs):
+                for r in range(0, k, rows):
+                    for v in range(0, line, floats):
+                        call(entry, min(few, cells - cell), g + 4 * first, 4 * o,
+                             shifts + 2 * first, 2 * o,
+                             image + j * run_step + r * row_step + 4 * v, places + 8 * cell,
+                             row_step, partial + (((at * runs + j) * k + r) * line + v) * 4,
+                             runs * k * line * 4, line * 4)  # fmt: skip
 
 
 @device
@@ -161,8 +166,11 @@ def pooled_grads(
         zero_floats(partial, partial_bytes // 4)
     for i in range(n * chunk // splits, n * (chunk + 1) // splits):
         at = i * cells * o
-        copy_matrix(live, 4 * o, gy + i * g_n, g_cell, g_o, cells, o)
-        finite = _live(live, y + 4 * at, cells * o, sums + chunk * sum_bytes, sum_bytes)
+        source = gy + i * g_n
+        if g_o != 4 or g_cell != 4 * o:
+            copy_matrix(live, 4 * o, source, g_cell, g_o, cells, o)
+            source = live
+        finite = _live(live, source, y + 4 * at, cells * o, sums + chunk * sum_bytes, sum_bytes)
         if with_weight:
             call(copy, image, pitch, x_rows, x_columns, x + i * s_n, s_h, s_w, s_c, h, w,
                  channels, -top, -left)  # fmt: skip
