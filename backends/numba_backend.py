@@ -214,10 +214,10 @@ class NumbaBackend(FusedKernels):
         return super().sum(a, axes, keepdims)
 
     def max(self, a: Array, axes: Shape, keepdims: bool) -> Array:
-        return np.maximum.reduce(a, axes, keepdims=keepdims)
+        return np.maximum.reduce(a, axes, keepdims=keepdims)  # type: ignore[call-overload]
 
     def min(self, a: Array, axes: Shape, keepdims: bool) -> Array:
-        return np.minimum.reduce(a, axes, keepdims=keepdims)
+        return np.minimum.reduce(a, axes, keepdims=keepdims)  # type: ignore[call-overload]
 
     # -- pooling -----------------------------------------------------------------------------------
     def max_pool(self, x: Array, window: Window) -> tuple[Array, Array]:

@@ -138,11 +138,11 @@ def take_over(op: Op, t: Deferred) -> Tensor:
     """The output of ``op`` on the operands of the operation that made ``t`` wait, which it contains
     and replaces: their place in the graph is known already."""
     first = t.op
-    made: Any
+    made: Tensor
     if op.deferrable and isinstance(mode.around, Fusion):
-        made = Deferred.__new__(Deferred)
-        made.op, made.operands, made._shape, made._dtype = op, t.operands, t._shape, t._dtype
-        mode.around.waiting.append(weakref.ref(made))
+        made = late = Deferred.__new__(Deferred)
+        late.op, late.operands, late._shape, late._dtype = op, t.operands, t._shape, t._dtype
+        mode.around.waiting.append(weakref.ref(late))
     else:
         made = Tensor.__new__(Tensor)
         arrays = [o.array if isinstance(o, Tensor) else o for o in t.operands]

@@ -185,7 +185,7 @@ class Products(Indexing):
     def linear_grad(
         self, gy: Array, x: Array, w: Array, needs: Sequence[bool], y: Array | None = None
     ) -> Gradients:
-        gy = gy if y is None else self.relu_grad(gy, y)
+        gy = gy if y is None else self._binary("relu_grad", gy, y)
         count = math.prod(x.shape[:-1])
         g = self.dense(gy).reshape(count, w.shape[0])
         rows = self.dense(x).reshape(count, w.shape[1])

@@ -148,7 +148,7 @@ def scale_table(chunk, worker, mean, var, weight, bias, eps, channels, table):
 # Calling them
 # ---------------------------------------------------------------------------------------------
 class Walk(NamedTuple):
-    """How memory is cut into chunks: ``chunks`` of them, ``blocks`` partial sums of ``count``
+    """How memory is cut into chunks: ``chunks`` of them, ``blocks`` partial sums of ``each``
     terms, ``last`` in the last one."""
 
     axes: Order
@@ -159,7 +159,7 @@ class Walk(NamedTuple):
     by_rows: bool
     serial: bool
     whole: bool  # made of whole vectors
-    count: int
+    each: int
     chunks: int
     blocks: int
     last: int
@@ -251,7 +251,7 @@ def stats(x: Any) -> tuple[Any, Any]:
     partial, out = walk.partial(), np.empty((2, walk.channels), f4)
     walk.run(stats_rows, stats_planes, address(x), address(partial), *walk.sizes)
     combine_stats.serial(
-        1, address(x), walk.inner, address(partial), walk.blocks, walk.channels, walk.count,
+        1, address(x), walk.inner, address(partial), walk.blocks, walk.channels, walk.each,
         walk.last, address(out),
     )  # fmt: skip
     return out[0], out[1]
