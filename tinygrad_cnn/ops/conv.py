@@ -154,48 +154,58 @@ def _conv_transpose(
     stride: Size, padding: Size, output_padding: Size, groups: int, dilation: Size,
 ) -> Tensor:  # fmt: skip
     x, had_batch = _operands(name, n, x, weight, bias)
-    _check_weight(name, n, weight.shape, groups)
-    if x.shape[1] != weight.shape[0]:
+    sizes = None if bias is None else bias.shape
+    shape, window, tail = _transposed(name, x.shape, weight.shape, sizes, stride, padding,
+                                      output_padding, groups, dilation)  # fmt: skip
+    y = ConvInputGrad(shape, window, groups)(x, weight)
+    if any(tail):
+        y = ConstantPad(((0, 0), (0, 0), *((0, t) for t in tail)), 0.0)(y)
+    if bias is not None:
+        y = y + bias.reshape(1, shape[1], *(1,) * n)
+    return restored(y, had_batch)
+
+
+@remembered
+def _transposed(
+    name: str, x: Shape, weight: Shape, bias: Shape | None,
+    stride: Size, padding: Size, output_padding: Size, groups: int, dilation: Size,
+) -> tuple[Shape, Window, Shape]:  # fmt: skip
+    """(shape and window of the convolution whose input gradient is wanted, zeros to append), after
+    the checks of the shapes."""
+    _check_weight(name, len(x) - 2, weight, groups)
+    if x[1] != weight[0]:
         raise ValueError(
-            f"{name}: weight (C, O/groups, …) expects {weight.shape[0]} input channels "
-            f"but input has {x.shape[1]} (input {x.shape}, weight {weight.shape})"
+            f"{name}: weight (C, O/groups, …) expects {weight[0]} input channels "
+            f"but input has {x[1]} (input {x}, weight {weight})"
         )
-    if weight.shape[0] % groups:
+    if weight[0] % groups:
         raise ValueError(
             f"{name}: groups must divide the input channels, received groups {groups} "
-            f"and {weight.shape[0]} input channels"
+            f"and {weight[0]} input channels"
         )
-    channels = weight.shape[1] * groups
-    _check_bias(name, None if bias is None else bias.shape, channels)
-    window, extra = _transposed_window(
-        name, weight.shape[2:], stride, padding, output_padding, dilation
-    )
-    sizes = transposed_output(x.shape[2:], window, extra)
+    channels = weight[1] * groups
+    _check_bias(name, bias, channels)
+    window, extra = _transposed_window(name, weight[2:], stride, padding, output_padding, dilation)
+    sizes = transposed_output(x[2:], window, extra)
     if min(sizes) < 1:
         raise ValueError(
             f"{name}: output sizes (n−1)·s − 2·pad + d·(k−1) + output_padding + 1 = {sizes} "
-            f"must be at least 1 (input {x.shape}, kernel {window.kernel}, stride {window.stride}, "
+            f"must be at least 1 (input {x}, kernel {window.kernel}, stride {window.stride}, "
             f"padding {padding!r})"
         )
     # The output is the input of the convolution that ``window`` describes. Where output_padding
     # reaches a whole stride, that convolution would have more positions than x has cells; cells of
     # the output that no position reaches are then cut from its end padding, or appended as zeros.
-    after = tuple(
-        hi if e < s else max(hi - e, 0)
-        for (_, hi), e, s in zip(window.padding, extra, window.stride, strict=True)
+    pairs = tuple(
+        (lo, hi if e < s else max(hi - e, 0))
+        for (lo, hi), e, s in zip(window.padding, extra, window.stride, strict=True)
     )
     tail = tuple(
         0 if e < s else max(e - hi, 0)
         for (_, hi), e, s in zip(window.padding, extra, window.stride, strict=True)
     )
-    pairs = tuple((lo, hi) for (lo, _), hi in zip(window.padding, after, strict=True))
-    shape = (x.shape[0], channels, *(m - t for m, t in zip(sizes, tail, strict=True)))
-    y = ConvInputGrad(shape, window._replace(padding=pairs), groups)(x, weight)
-    if any(tail):
-        y = ConstantPad(((0, 0), (0, 0), *((0, t) for t in tail)), 0.0)(y)
-    if bias is not None:
-        y = y + bias.reshape(1, channels, *(1,) * n)
-    return restored(y, had_batch)
+    shape = (x[0], channels, *(m - t for m, t in zip(sizes, tail, strict=True)))
+    return shape, window._replace(padding=pairs), tail
 
 
 def _transposed_window(
