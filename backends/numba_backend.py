@@ -43,6 +43,7 @@ class NumbaBackend(FusedKernels):
             setattr(self, name, elementwise.bind_binary(name, getattr(self, name)))
         for name in UNARY:
             setattr(self, name, elementwise.bind_unary(name, getattr(self, name)))
+        self.power = elementwise.bind_power(self.power)
         for name in ("sigmoid", "erf", "relu"):
             setattr(self, name, elementwise.bind_unary(name, getattr(super(), name)))
         self.relu_grad = elementwise.bind_binary("relu_grad", super().relu_grad)  # type: ignore[method-assign]

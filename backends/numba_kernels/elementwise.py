@@ -46,11 +46,11 @@ _FLOATS = {np.dtype(np.float32): "float32", np.dtype(np.float64): "float64"}
 
 
 # ---------------------------------------------------------------------------------------------
-# The operations on one element; zero is typed, so that float32 stays float32
+# The operations on one element; numbers are typed, so that float32 stays float32
 # ---------------------------------------------------------------------------------------------
 def _element(name: str, dtype: str) -> Any:
     """The compiled-in function of one element for an operation."""
-    zero = np.dtype(dtype).type(0)
+    zero, one, infinity = (np.dtype(dtype).type(value) for value in (0, 1, math.inf))
     table: dict[str, Callable[..., Any]] = {
         "add": lambda a, b: a + b,
         "subtract": lambda a, b: a - b,
@@ -63,15 +63,25 @@ def _element(name: str, dtype: str) -> Any:
         "negative": lambda a: -a,
         "absolute": lambda a: abs(a),
         "sqrt": lambda a: math.sqrt(a),
+        "power3": lambda a: a * a * a,
+        "power4": lambda a: (a * a) * (a * a),
+        "power-1": lambda a: one / a,
+        "power-2": lambda a: (one / a) * (one / a),  # 1/(a·a) would lose what a·a cannot hold
+        "power-3": lambda a: (one / a) * (one / a) * (one / a),
+        "power1.5": lambda a: -a if a == -infinity else a * math.sqrt(a),
+        "power-0.5": lambda a: zero if a == -infinity else one / math.sqrt(a + zero),  # −0 as 0
     }
     return device(table[name], inline=True) if name in table else _POLYNOMIALS[name]
 
 
+# Powers that are products, quotients and roots: within four units in the last place.
+POWERS = {
+    3: "power3", 4: "power4", -1: "power-1", -2: "power-2", -3: "power-3",
+    0.5: "sqrt", 1.5: "power1.5", -0.5: "power-0.5",
+}  # fmt: skip
 _POLYNOMIALS = {"exp": exp32, "log": log32, "tanh": tanh32, "sigmoid": sigmoid32, "erf": erf32}
-UNARY = {
-    "float32": {"relu", "negative", "absolute", "sqrt", *_POLYNOMIALS},
-    "float64": {"relu", "negative", "absolute", "sqrt"},
-}
+_EXACT = {"relu", "negative", "absolute", "sqrt", *POWERS.values()}
+UNARY = {"float32": {*_EXACT, *_POLYNOMIALS}, "float64": _EXACT}
 
 
 # ---------------------------------------------------------------------------------------------
@@ -409,5 +419,20 @@ def bind_unary(name: str, ufunc: Ufunc) -> Ufunc:
             if z is not None:
                 return z
         return ufunc(a) if out is None else ufunc(a, out=out)
+
+    return call
+
+
+def bind_power(ufunc: Ufunc) -> Ufunc:
+    """``ufunc``, but the powers in ``POWERS`` of large arrays by the loops above."""
+    array = np.ndarray
+
+    def call(a: Any, b: Any, out: Any = None) -> Any:
+        if type(a) is array and a.size >= LARGE and (type(b) is int or type(b) is float):
+            name = POWERS.get(b)
+            z = None if name is None else unary(name, a, out)
+            if z is not None:
+                return z
+        return ufunc(a, b) if out is None else ufunc(a, b, out=out)
 
     return call

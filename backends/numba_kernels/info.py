@@ -17,6 +17,10 @@ def kernel_info() -> list[tuple[str, str]]:
             f"float32 and float64 {large}: parallel loops; {alike}",
         ),
         ("relu relu_grad negative absolute sqrt", f"float32 and float64 {large}: parallel loops"),
+        (
+            "power by " + ", ".join(map(str, sorted(elementwise.POWERS))),
+            f"float32 and float64 {large}: products and roots, parallel loops",
+        ),
         ("exp log tanh sigmoid erf", f"float32 {large}: parallel polynomials"),
         (
             "activation activation_grad (elu silu gelu softplus hardtanh square huber …)",

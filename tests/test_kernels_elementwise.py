@@ -1,0 +1,69 @@
+"""Elementwise kernels of large arrays: any memory order, special values, number of threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tinygrad_cnn.backend import load_backend
+
+pytest.importorskip("numba")
+elementwise = pytest.importorskip("tinygrad_cnn.backends.numba_kernels.elementwise")
+REFERENCE: Any = load_backend("numpy")
+SPECIAL = [0.0, -0.0, np.inf, -np.inf, np.nan]
+
+
+@pytest.fixture
+def kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The backend with its kernels for arrays of any size."""
+    monkeypatch.setattr(elementwise, "LARGE", 1)
+    monkeypatch.setattr(elementwise.strided, "FLAT", 1)
+    made: Any = load_backend("numba")
+    before = made.get_num_threads()
+    yield made
+    made.set_num_threads(before)
+
+
+def laid_out(a: Any) -> dict[str, Any]:
+    """(9, 8, 7, …) numbers in several memory orders, with gaps, and none at all."""
+    last = np.ascontiguousarray(a.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    gaps = a[:, ::2, 1:, ::-1]
+    return {"plain": a, "last": last, "gaps": gaps, "flat": a.reshape(-1), "empty": a[:0]}
+
+
+def same_on_all_threads(kernels: Any, function: Callable[[], Any]) -> Any:
+    """The result, once it is known to have the same bits on one thread and on three."""
+    kernels.set_num_threads(1)
+    found = function()
+    kernels.set_num_threads(3)
+    assert function().tobytes() == found.tobytes()
+    return found
+
+
+@pytest.mark.parametrize("exponent", [3, 4, -1, -2, -3, 0.5, 1.5, -0.5, 3.0, 0, 1.7, 5])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_power(kernels: Any, exponent: float, dtype: Any) -> None:
+    """Within four units in the last place of the exact power, over all magnitudes; special values
+    and what over- or underflows as NumPy has it."""
+    rng = np.random.default_rng(3)
+    a = np.exp(rng.uniform(-100, 88, (9, 8, 27, 31))) * rng.choice([-1, 1], (9, 8, 27, 31))
+    a.reshape(-1)[: 5 * len(SPECIAL)] = SPECIAL * 5
+    for name, x in laid_out(a.astype(dtype)).items():
+        found = same_on_all_threads(kernels, lambda x=x: kernels.power(x, exponent))
+        with np.errstate(all="ignore"):
+            exact = np.power(x.astype(np.longdouble), np.longdouble(exponent))
+            wanted = REFERENCE.power(x, exponent)
+        assert found.dtype == dtype and found.shape == x.shape, name
+        finite = np.isfinite(wanted) & (wanted != 0)
+        np.testing.assert_array_equal(found[~finite], wanted[~finite])
+        np.testing.assert_array_equal(np.signbit(found[~finite]), np.signbit(wanted[~finite]))
+        error = np.abs(found[finite].astype(np.longdouble) - exact[finite])
+        limit = 4 if exponent in elementwise.POWERS else 64
+        assert (error <= limit * np.spacing(np.abs(wanted[finite]))).all(), name
+        if name != "gaps":  # whose copy has another order, so may go another way
+            into = np.array(x)
+            assert kernels.power(into, exponent, out=into) is into
+            np.testing.assert_array_equal(into, found)
