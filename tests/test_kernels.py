@@ -236,6 +236,9 @@ POOLS: dict[str, tuple[Any, ...]] = {
     "2d-global": ((2, 5, 4, 3), (4, 3), 1, 0, 1, False),
     "2d-many-taps": ((1, 1, 18, 17), 17, 6, 8, 1, False),
     "2d-empty-batch": ((0, 3, 6, 6), 2, None, 0, 1, False),
+    "1d-long": ((1, 2, 71), 3, 2, 1, 1, False),  # lines of more outputs than a vector's lanes
+    "2d-long": ((1, 1, 4, 40), (2, 3), 1, (0, 1), (1, 2), True),
+    "3d-long": ((1, 1, 3, 3, 75), 2, (1, 1, 2), 1, 1, False),
     "3d": ((1, 2, 5, 4, 6), (2, 2, 3), (1, 2, 2), (1, 0, 1), 1, False),
 }
 
@@ -300,6 +303,17 @@ def test_max_pool_special_values(kernels: Backend, dtype: str) -> None:
     window = Window((2, 2), (2, 2), ((0, 0), (0, 0)), (1, 1))
     _, won = kernels.max_pool(kernels.asarray(x), window)
     assert kernels.to_numpy(won).tolist() == [[[[0, 3, 3, 0], [2, 0, 1, 0]]]]
+
+
+@pytest.mark.parametrize("stride", (1, 2))
+def test_not_a_number_wins_in_long_lines(kernels: Backend, stride: int) -> None:
+    (x,) = normal(18, (2, 3, 90), dtype="float32")
+    x[0, 1, 40] = x[1, 2, 0] = x[1, 2, 89] = np.nan
+    window = pool_window((90,), 3, stride, 1, 1, False, "pool")
+    for found, wanted in zip(
+        kernels.max_pool(kernels.asarray(x), window), oracles.max_pool(x, window), strict=True
+    ):
+        np.testing.assert_array_equal(kernels.to_numpy(found), wanted)
 
 
 @st.composite

@@ -31,6 +31,7 @@ from tinygrad_cnn.backends.numba_kernels import (  # noqa: E402
     layout,
     memory,
     microkernel,
+    pool,
     simd,
     winograd,
     winograd_grad,
@@ -573,3 +574,23 @@ def test_the_algorithm_can_be_chosen() -> None:
 def test_arrays_come_from_the_pool() -> None:
     """The guard fixture replaces the allocator that the modules name ``empty``."""
     assert all(getattr(module, "empty", None) is not memory.empty for module in MODULES)
+
+
+@pytest.mark.parametrize("window", [(2, 2, 0), (3, 1, 1), (3, 2, 1), (3, 3, 1)])
+def test_pooling_of_lines_has_the_same_bits_for_any_number_of_threads(
+    window: tuple[int, int, int],
+) -> None:
+    k, s, padding = window
+    of = Window((k,), (s,), ((padding, padding),), (1,))
+    x = np.random.default_rng(3).standard_normal((9, 21, 333), dtype=np.float32)
+    divisors = ((k,) * of.output((333,))[0],)
+    found = []
+    for count in (1, 3):
+        set_num_threads(count)
+        y, winner = pool.max_pool(x, of)
+        found.append([y, winner, pool.average(x, of, divisors)])
+    for alone, shared in zip(*found, strict=True):
+        np.testing.assert_array_equal(alone, shared)
+    padded = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (padding, padding)))
+    exact = sliding_window_view(padded, k, axis=2)[:, :, ::s].mean(-1)
+    np.testing.assert_allclose(found[0][2], exact, rtol=0, atol=1e-6)

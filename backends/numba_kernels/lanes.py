@@ -133,13 +133,12 @@ def select_later(typingctx: Any, x: Any, best: Any, u: Any, v: Any) -> Any:
     return f32xN(f32xN, f32xN, f32xN, f32xN), generate
 
 
-def _shuffle(first: int) -> Any:
-    """Lanes first … first + WIDTH − 1 of x₀ y₀ x₁ y₁ …"""
+def _shuffle(lanes: list[int]) -> Any:
+    """These lanes of x₀ x₁ … y₀ y₁ …"""
 
     @intrinsic
     def shuffle(typingctx: Any, x: Any, y: Any) -> Any:
         def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
-            lanes = [i // 2 + i % 2 * WIDTH for i in range(first, first + WIDTH)]
             return b.shuffle_vector(*arguments, ir.Constant(ir.VectorType(I32, WIDTH), lanes))
 
         return f32xN(f32xN, f32xN), generate
@@ -147,7 +146,9 @@ def _shuffle(first: int) -> Any:
     return shuffle
 
 
-interleave_low, interleave_high = _shuffle(0), _shuffle(WIDTH)
+_pairs = [i // 2 + i % 2 * WIDTH for i in range(2 * WIDTH)]  # x₀ y₀ x₁ y₁ …
+interleave_low, interleave_high = _shuffle(_pairs[:WIDTH]), _shuffle(_pairs[WIDTH:])
+every_second = _shuffle(list(range(0, 2 * WIDTH, 2)))  # x₀ x₂ … y₀ y₂ …
 
 
 @intrinsic

@@ -10,14 +10,19 @@ from .access import get32, geti64, put32, read32, write32
 from .lanes import vget, vput
 from .pool_windows import (
     DILATION,
+    INNER,
+    KERNEL,
     OUTPUT,
     SIZE,
+    STRIDE,
+    TAPS,
     WHOLE,
     cell,
     first_tap,
     last_tap,
     line_start,
     set_zero,
+    vspaced,
 )
 from .runtime import device, kernel
 from .simd import WIDTH, splat
@@ -58,31 +63,56 @@ def _sum_line(p: int, step: int, count: int) -> Any:
     return total
 
 
+@device
+def _average_line(
+    source: int, y: int, divisors: int, geo: int, a: int, p: int, first: int, last: int
+) -> None:
+    """As ``_max_line`` of ``pool_max``."""
+    rows, columns, taps = geti64(geo, KERNEL + 1), geti64(geo, KERNEL + 2), geti64(geo, TAPS)
+    begin = line_start(geo, cell(geo, 0, a, 0), cell(geo, 1, p, 0))
+    step = geti64(geo, STRIDE + 2)
+    for q in range(first, last, WIDTH):
+        lanes, total = min(WIDTH, last - q), splat(f4(0))
+        corner = source + 4 * (begin + cell(geo, 2, q, 0))
+        for k in range(first_tap(geo, 0, a), last_tap(geo, 0, a)):
+            for i in range(first_tap(geo, 1, p), last_tap(geo, 1, p)):
+                for t in range((k * rows + i) * columns, (k * rows + i + 1) * columns):
+                    total = total + vspaced(corner + 4 * geti64(geo, taps + t), step, lanes)
+        vput(y + 4 * q, total / vget(divisors + 4 * q, lanes), lanes)
+
+
+@device
+def _average_cell(source: int, geo: int, a: int, p: int, q: int) -> Any:
+    """The sum under output cell (a, p, q) of one plane."""
+    j0, j1, total = first_tap(geo, 2, q), last_tap(geo, 2, q), f4(0)
+    for k in range(first_tap(geo, 0, a), last_tap(geo, 0, a)):
+        for i in range(first_tap(geo, 1, p), last_tap(geo, 1, p)):
+            start = line_start(geo, cell(geo, 0, a, k), cell(geo, 1, p, i)) + cell(geo, 2, q, j0)
+            total += _sum_line(source + 4 * start, geti64(geo, DILATION + 2), j1 - j0)
+    return total
+
+
 @kernel
 def average_planes(chunk, worker, x, y, divisors, geo, planes, step):
     """``step`` planes a chunk."""
     depth, height, width = geti64(geo, OUTPUT), geti64(geo, OUTPUT + 1), geti64(geo, OUTPUT + 2)
-    cells, dilation = (
-        geti64(geo, SIZE) * geti64(geo, SIZE + 1) * geti64(geo, SIZE + 2),
-        geti64(geo, DILATION + 2),
-    )
+    cells = geti64(geo, SIZE) * geti64(geo, SIZE + 1) * geti64(geo, SIZE + 2)
+    first, last = geti64(geo, INNER), geti64(geo, INNER + 1)
     for plane in range(chunk * step, min(planes, (chunk + 1) * step)):
-        source, out = x + 4 * plane * cells, plane * depth * height * width
+        source, out = x + 4 * plane * cells, y + 4 * plane * depth * height * width
         if geti64(geo, WHOLE):
             put32(y, plane, _sum_line(source, 1, cells) / get32(divisors, 0))
             continue
         for a in range(depth):
             for p in range(height):
-                for q in range(width):
-                    j0, j1, total = first_tap(geo, 2, q), last_tap(geo, 2, q), f4(0)
-                    for k in range(first_tap(geo, 0, a), last_tap(geo, 0, a)):
-                        for i in range(first_tap(geo, 1, p), last_tap(geo, 1, p)):
-                            start = line_start(geo, cell(geo, 0, a, k), cell(geo, 1, p, i))
-                            total += _sum_line(
-                                source + 4 * (start + cell(geo, 2, q, j0)), dilation, j1 - j0
-                            )
-                    put32(y, out, total / get32(divisors, (a * height + p) * width + q))
-                    out += 1
+                line = divisors + 4 * (a * height + p) * width
+                for q in range(first):
+                    put32(out, q, _average_cell(source, geo, a, p, q) / get32(line, q))
+                if first < last:
+                    _average_line(source, out, line, geo, a, p, first, last)
+                for q in range(last, width):
+                    put32(out, q, _average_cell(source, geo, a, p, q) / get32(line, q))
+                out += 4 * width
 
 
 @kernel

@@ -16,9 +16,11 @@ from .lanes import (
     vput,
 )
 from .pool_windows import (
+    INNER,
     KERNEL,
     OUTPUT,
     SIZE,
+    STRIDE,
     TAPS,
     TWO_BY_TWO,
     cell,
@@ -26,6 +28,7 @@ from .pool_windows import (
     last_tap,
     line_start,
     set_zero,
+    vspaced,
     winning_cell,
 )
 from .runtime import device, kernel
@@ -98,12 +101,38 @@ def _max_line2(top: int, low: int, y: int, winner: int, count: int) -> None:
         put8(winner, q, np.uint8(taken))
 
 
+@device
+def _max_line(
+    source: int, y: int, winner: int, geo: int, a: int, p: int, first: int, last: int
+) -> None:
+    """Outputs ``first`` … ``last`` − 1 of one line of one plane, all of whose columns lie on input
+    cells."""
+    rows, columns, taps = geti64(geo, KERNEL + 1), geti64(geo, KERNEL + 2), geti64(geo, TAPS)
+    k0, k1 = first_tap(geo, 0, a), last_tap(geo, 0, a)
+    i0, i1 = first_tap(geo, 1, p), last_tap(geo, 1, p)
+    begin = line_start(geo, cell(geo, 0, a, 0), cell(geo, 1, p, 0))
+    step = geti64(geo, STRIDE + 2)
+    for q in range(first, last, WIDTH):
+        lanes = min(WIDTH, last - q)
+        corner = source + 4 * (begin + cell(geo, 2, q, 0))
+        best, taken = splat(f4(-np.inf)), splat(f4((k0 * rows + i0) * columns))
+        for k in range(k0, k1):
+            for i in range(i0, i1):
+                for t in range((k * rows + i) * columns, (k * rows + i + 1) * columns):
+                    v = vspaced(corner + 4 * geti64(geo, taps + t), step, lanes)
+                    taken = select_later(v, best, splat(f4(t)), taken)
+                    best = select_later(v, best, v, best)
+        vput(y + 4 * q, best, lanes)
+        store_bytes(winner + q, taken, lanes)
+
+
 @kernel
 def max_planes(chunk, worker, x, y, winner, geo, planes, step):
     """``step`` planes a chunk."""
     depth, height, width = geti64(geo, OUTPUT), geti64(geo, OUTPUT + 1), geti64(geo, OUTPUT + 2)
     cells = geti64(geo, SIZE) * geti64(geo, SIZE + 1) * geti64(geo, SIZE + 2)
     fast = geti64(geo, TWO_BY_TWO) == 1
+    first, last = geti64(geo, INNER), geti64(geo, INNER + 1)
     for plane in range(chunk * step, min(planes, (chunk + 1) * step)):
         source, out = x + 4 * plane * cells, plane * depth * height * width
         for a in range(depth):
@@ -118,6 +147,11 @@ def max_planes(chunk, worker, x, y, winner, geo, planes, step):
                     top = source + 4 * line_start(geo, cell(geo, 0, a, 0), cell(geo, 1, p, 0))
                     low = top + 4 * geti64(geo, SIZE + 2)
                     _max_line2(top, low, y + 4 * out, winner + out, done)
+                elif first < last:
+                    for q in range(first):
+                        _max_cell(source, y, winner, geo, a, p, q, out + q)
+                    _max_line(source, y + 4 * out, winner + out, geo, a, p, first, last)
+                    done = last
                 for q in range(done, width):
                     _max_cell(source, y, winner, geo, a, p, q, out + q)
                 out += width

@@ -4,7 +4,9 @@ Rows SIZE, OUTPUT, KERNEL, STRIDE, DILATION, TABLE of three axes each (missing o
 TABLE says where an axis's list of (first tap on an input cell, last + 1, cell of tap 0) by output
 position begins. A tap is a position of the kernel; cells of one plane are counted from 0 in C
 order. TWO_BY_TWO: whether windows are 2×2 at stride 2 on images, undilated, and begin on input
-cells of the last axis. WHOLE: whether the one window is the whole plane. TAPS: where the list of
+cells of the last axis. INNER, INNER + 1: first output of the last axis all of whose taps lie on
+input cells, and one past the last such; both 0 where the stride is more than ``vspaced`` reads.
+WHOLE: whether the one window is the whole plane. TAPS: where the list of
 the taps' distances in cells begins.
 """
 
@@ -18,10 +20,12 @@ import numpy as np
 from tinygrad_cnn.geometry import Shape, Window
 
 from .access import geti64, put32
+from .lanes import every_second, vget
 from .runtime import device
+from .simd import BYTES, WIDTH, load_part
 
 SIZE, OUTPUT, KERNEL, STRIDE, DILATION, TABLE = range(0, 18, 3)
-TWO_BY_TWO, WHOLE, TAPS = 18, 19, 20
+TWO_BY_TWO, WHOLE, TAPS, INNER = 18, 19, 20, 21
 
 
 @lru_cache(64)
@@ -30,7 +34,7 @@ def geometry(sizes: Shape, outputs: Shape, window: Window) -> tuple[Any, int]:
     kernel, stride, padding, dilation = window
     lone = (1,) * (3 - len(sizes))  # missing axes
     rows = (sizes, outputs, kernel, stride, dilation)
-    head = [value for row in rows for value in (*lone, *row)] + [0] * 6
+    head = [value for row in rows for value in (*lone, *row)] + [0] * 8
     before = [0] * len(lone) + [lo for lo, _ in padding]
     parts, length = [], len(head)
     for axis in range(3):
@@ -45,6 +49,9 @@ def geometry(sizes: Shape, outputs: Shape, window: Window) -> tuple[Any, int]:
     head[TWO_BY_TWO] = int(pairs and set(dilation) == {1} and before[2] == 0)
     head[WHOLE] = int(kernel == sizes and not any(before) and set(dilation) == {1})
     head[TAPS] = length
+    if stride[-1] <= 2:
+        inside = np.flatnonzero((first == 0) & (last == kernel[-1]))  # of the last axis
+        head[INNER : INNER + 2] = (inside[0], inside[-1] + 1) if inside.size else (0, 0)
     step = (head[SIZE + 1] * head[SIZE + 2], head[SIZE + 2], 1)  # between cells along each axis
     axes = [np.arange(head[KERNEL + i]) * head[DILATION + i] * step[i] for i in range(3)]
     parts.append((axes[0][:, None, None] + axes[1][:, None] + axes[2]).reshape(-1))
@@ -86,6 +93,15 @@ def winning_cell(geo: int, a: int, p: int, q: int, t: int) -> int:
     """Number of the input cell that tap t of output (a, p, q) sees."""
     start = line_start(geo, cell(geo, 0, a, 0), cell(geo, 1, p, 0)) + cell(geo, 2, q, 0)
     return start + geti64(geo, geti64(geo, TAPS) + t)
+
+
+@device(inline=True)
+def vspaced(p: int, step: int, lanes: int) -> Any:
+    """``lanes`` numbers in memory, ``step`` (1 or 2) apart."""
+    if step == 1:
+        return vget(p, lanes)
+    reach = 2 * lanes - 1
+    return every_second(vget(p, min(WIDTH, reach)), load_part(p + BYTES, max(0, reach - WIDTH)))
 
 
 @device
