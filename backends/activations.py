@@ -98,6 +98,11 @@ def _hardtanh_grad(k: Backend, g: Array, x: Array, low: float, high: float) -> A
     return k.where(inside, g, 0.0)
 
 
+def _clamp_grad(k: Backend, g: Array, x: Array, low: float, high: float) -> Array:
+    inside = k.logical_and(k.greater_equal(x, low), k.less_equal(x, high))
+    return k.where(inside, g, 0.0)
+
+
 def _hardswish(k: Backend, x: Array) -> Array:
     ramp = k.minimum(k.maximum(k.add(x, 3), 0), 6)
     return k.divide(k.multiply(x, ramp), 6)
@@ -150,4 +155,5 @@ GRADIENTS: dict[str, Formula] = {
     "softplus": _softplus_grad, "log_sigmoid": _log_sigmoid_grad, "hardtanh": _hardtanh_grad,
     "hardswish": _hardswish_grad, "sigmoid": _sigmoid_grad, "tanh": _tanh_grad,
     "square": _square_grad, "huber": _huber_grad, "absolute": _absolute_grad,
+    "clamp": _clamp_grad,
 }  # fmt: skip

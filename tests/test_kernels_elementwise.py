@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import tinygrad_cnn as tg
 from tinygrad_cnn.backend import load_backend
 
 pytest.importorskip("numba")
@@ -67,3 +68,31 @@ def test_power(kernels: Any, exponent: float, dtype: Any) -> None:
             into = np.array(x)
             assert kernels.power(into, exponent, out=into) is into
             np.testing.assert_array_equal(into, found)
+
+
+LIMITS: list[tuple[float | None, float | None]] = [
+    (-0.5, 0.5), (0.0, None), (None, 1), (1.0, -1.0), (None, 1e4), (-0.25, -0.25),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("limits", LIMITS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+@pytest.mark.parametrize("device", ["numba", "numpy"])
+def test_clamp(kernels: Any, device: str, dtype: Any, limits: Any) -> None:
+    """The gradient passes at the limits, too, and not where x is NaN; of second order as well."""
+    low, high = (s * np.inf if v is None else v for v, s in zip(limits, (-1, 1), strict=True))
+    a = np.random.default_rng(4).standard_normal((9, 8, 7, 5)).astype(dtype)
+    a.reshape(-1)[:9] = [*SPECIAL, -0.5, 0.5, 1, -1]
+    g = np.random.default_rng(5).standard_normal(a.shape).astype(dtype)
+    for (name, x), gx in zip(laid_out(a).items(), laid_out(g).values(), strict=True):
+        t = tg.from_numpy(x).to(device).requires_grad_()
+        y = t.clamp(*limits)
+        y.backward(tg.from_numpy(gx).to(device))
+        wanted = np.minimum(np.maximum(x, dtype(low)), dtype(high))
+        inside = (x >= dtype(low)) & (x <= dtype(high))
+        assert y.dtype == dtype
+        np.testing.assert_array_equal(y.detach().numpy(), wanted, err_msg=name)
+        np.testing.assert_array_equal(t.grad.numpy(), np.where(inside, gx, 0), err_msg=name)
+        t.grad = None
+        (slope,) = tg.autograd.grad(t.clamp(*limits).sum(), [t], create_graph=True)
+        np.testing.assert_array_equal(slope.detach().numpy(), inside)

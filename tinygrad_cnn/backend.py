@@ -295,8 +295,8 @@ class Backend(Protocol):
         hardswish; and the losses square and huber (delta)."""
 
     def activation_grad(self, name: str, g: Array, x: Array, *settings: float) -> Array:
-        """g·f′(x) for one of them; also "absolute", and "sigmoid" and "tanh" of the result y in
-        place of x."""
+        """g·f′(x) for one of them; also "absolute", "clamp" (low, high: hardtanh with derivative 1
+        at the limits), and "sigmoid" and "tanh" of the result y in place of x."""
 
     def group_norm(
         self, x: Array, groups: int, weight: Array | None, bias: Array | None, eps: float

@@ -110,6 +110,7 @@ SLOPES = {
     "softplus": lambda x, b, t, c: ONE if x * b > t else sigmoid32(x * b),
     "log_sigmoid": lambda x, a, b, c: sigmoid32(-x),
     "hardtanh": lambda x, low, high, c: ONE if (x > low) & (x < high) else ZERO,
+    "clamp": lambda x, low, high, c: ONE if (x >= low) & (x <= high) else ZERO,
     "hardswish": lambda x, a, b, c: (
         ZERO if x <= f4(-3) else (ONE if x >= f4(3) else x * _THIRD + HALF)
     ),

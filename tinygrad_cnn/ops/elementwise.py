@@ -245,6 +245,24 @@ class Where(Op):
         )
 
 
+class Clamp(Op):
+    """min(max(x, low), high) for numbers; the derivative is 1 from limit to limit, else 0."""
+
+    def __init__(self, low: float, high: float) -> None:
+        self.settings = low, high
+
+    def forward(self, kernels: Backend, x: Array) -> Array:
+        return kernels.activation("hardtanh", x, *self.settings)
+
+    def backward(self, grad: Tensor, out: None) -> Tensor:
+        (x,) = self.inputs
+        low, high = self.settings
+        return where((x >= low) & (x <= high), grad, 0.0)
+
+    def fused_backward(self, kernels: Backend, grad: Array, out: None, x: Array) -> Array:
+        return kernels.activation_grad("clamp", grad, x, *self.settings)
+
+
 class Compare(Op):
     """A comparison or a logical operation by the backend's name for it; its result has no
     gradient.
@@ -433,6 +451,10 @@ def clamp(input: Tensor, min: Operand | None = None, max: Operand | None = None)
     x = input
     if x.dtype.kind != "f" and any(isinstance(v, float) for v in (min, max)):
         x = cast(x, dtypes.float32)
+    if x.dtype.kind == "f" and all(v is None or type(v) in _NUMBERS for v in (min, max)):
+        low, high = -math.inf if min is None else min, math.inf if max is None else max
+        if low == low and high == high:
+            return Clamp(low, high)(x)
     if min is not None:
         x = where(x < min, min, x)
     if max is not None:

@@ -239,7 +239,7 @@ def _clip(w: Writer, s: Site, x: str, low: float, high: float) -> str:
     )
 
 
-@translates(activation.Hardtanh)
+@translates(activation.Hardtanh, elementwise.Clamp)
 def _hardtanh(w: Writer, s: Site, x: str) -> str:
     return _clip(w, s, x, *s.op.settings)
 
