@@ -27,6 +27,7 @@ from tinygrad_cnn.backends.numba_kernels import (  # noqa: E402
     conv_pool,
     conv_pool_grad,
     conv_scatter,
+    conv_whole,
     gemm,
     layout,
     memory,
@@ -51,6 +52,7 @@ MODULES = (
     conv_pool,
     conv_pool_grad,
     conv_scatter,
+    conv_whole,
     gemm,
     layout,
     winograd,
@@ -236,6 +238,34 @@ def test_product_and_scatter(seed: int) -> None:
     into = layout.channels_last(x_shape)
     into[...] = 1
     check(conv_scatter.conv_input_grad(gy, w, x_shape, window, 1, into), expected + 1, terms)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("n, c, o, size", [
+    (1, 1, 1, (1, 1)), (5, 3, 7, (1, 1)), (3, 2, 5, (4, 3)), (17, 33, 65, (4, 4)),
+    (2, 1, 3, (28, 27)), (9, 100, 31, (1, 5)),
+])  # fmt: skip
+def test_kernel_as_large_as_the_image(
+    n: int, c: int, o: int, size: tuple[int, int], channels_last: bool
+) -> None:
+    rng = np.random.default_rng(n)
+    window = Window(size, (2, 3), ((0, 0), (0, 0)), (1, 1))
+    x_shape, w_shape = (n, c, *size), (o, c, *size)
+    check_all_directions(conv_whole, (x_shape, w_shape, window, 1), rng)
+    for op in dispatch.ROUTES:
+        assert ": one product (" in dispatch.explain(op, (1, *x_shape[1:]), w_shape, window)
+    x, w, gy = array(rng, x_shape), array(rng, w_shape), array(rng, (n, o, 1, 1))
+    if channels_last:
+        w = np.ascontiguousarray(w.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    check(dispatch.conv(x, w, None, window, 1), forward(x, w, window, 1), w[0].size)
+    gx = dispatch.conv_input_grad(gy, w, x_shape, window, 1)
+    assert gx.strides[1] == 4
+    check(gx, input_grad(gy, w, x_shape, window, 1), o)
+    found = []
+    for count in (1, 3):
+        set_num_threads(count)
+        found.append(dispatch.conv_weight_grad(x, gy, w_shape, window, 1))
+    np.testing.assert_array_equal(*found)
 
 
 @pytest.mark.parametrize("seed", range(30))
