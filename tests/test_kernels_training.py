@@ -350,6 +350,20 @@ def test_resample_is_a_product_with_sparse_matrices(
     assert_close(kernels.to_numpy(back), wanted, dtype, 24, 400.0)
 
 
+@pytest.mark.parametrize("repeats", (False, True))
+def test_resample_of_pixels_that_are_neighbours_in_memory(kernels: Backend, repeats: bool) -> None:
+    """One channel of transposed images, and channels that every column repeats."""
+    shape = (2, 5, 1, 3) if repeats else (2, 4, 5, 1)
+    (x,) = put(kernels, *normal(19, shape, dtype="float32"))
+    x = kernels.broadcast_to(x, (2, 5, 4, 3)) if repeats else kernels.transpose(x, (0, 2, 1, 3))
+    x = kernels.transpose(x, (0, 3, 1, 2))
+    rows, columns = some_map(1, 7, 5, 3), some_map(2, 6, 4, 2)
+    found = kernels.to_numpy(kernels.resample(x, (rows, columns)))
+    wide = kernels.to_numpy(x).astype(float)
+    wanted = np.einsum("ph,qw,nchw->ncpq", dense(rows), dense(columns), wide)
+    assert_close(found, wanted, "float32", 12, 40.0)
+
+
 def test_resample_reads_no_other_cell(kernels: Backend) -> None:
     """An infinity reaches only the outputs that have it in their row."""
     x = kernels.asarray(np.array([[[[1.0, np.inf, 2.0]]]], "float32"))

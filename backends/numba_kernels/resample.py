@@ -73,11 +73,18 @@ def _identity(n: int) -> LinearMap:
     return LinearMap([[(i, 1.0)] for i in range(n)], n)
 
 
+def _copied(x: Any) -> Any:
+    """x, channels last: their stride says nothing when there is one, or when pixels repeat."""
+    y = channels_last(x.shape)
+    np.copyto(y, x)
+    return y
+
+
 def resample(x: Any, rows: LinearMap | None, columns: LinearMap | None) -> Any:
     """x (N, C, H, W), float32 and not empty, mapped along H and W."""
     n, c, h, w = x.shape
     if (w > 1 and x.strides[3] != 4 * c) or (c > 1 and x.strides[1] != 4):
-        x = to_channels_last(x) if x.strides[1] != 4 else np.array(x, order="K")
+        x = to_channels_last(x) if x.strides[1] != 4 else _copied(x)
     tables = [_table(rows or _identity(h))] + ([] if columns is None else [_table(columns)])
     p, q = len(tables[0][0]) - 1, w if columns is None else len(tables[1][0]) - 1
     y = channels_last((n, c, p, q))
