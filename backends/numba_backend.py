@@ -16,6 +16,7 @@ from .numba_kernels import (
     dispatch,
     draws,
     elementwise,
+    extremes,
     info,
     loss,
     memory,
@@ -215,9 +216,17 @@ class NumbaBackend(FusedKernels):
         return super().sum(a, axes, keepdims)
 
     def max(self, a: Array, axes: Shape, keepdims: bool) -> Array:
+        if a.size >= reduce.LARGE and a.dtype == np.float32:
+            best = extremes.extreme_axes(a, axes, keepdims, True)
+            if best is not None:
+                return best
         return np.maximum.reduce(a, axes, keepdims=keepdims)  # type: ignore[call-overload]
 
     def min(self, a: Array, axes: Shape, keepdims: bool) -> Array:
+        if a.size >= reduce.LARGE and a.dtype == np.float32:
+            best = extremes.extreme_axes(a, axes, keepdims, False)
+            if best is not None:
+                return best
         return np.minimum.reduce(a, axes, keepdims=keepdims)  # type: ignore[call-overload]
 
     # -- pooling -----------------------------------------------------------------------------------

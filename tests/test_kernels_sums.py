@@ -1,4 +1,4 @@
-"""Sums of large arrays over any axes in any memory order, between guard bytes."""
+"""Sums and extremes of large arrays over any axes in any memory order, between guard bytes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from tinygrad_cnn.backend import load_backend
 
 pytest.importorskip("numba")
+extremes = pytest.importorskip("tinygrad_cnn.backends.numba_kernels.extremes")
 reduce = pytest.importorskip("tinygrad_cnn.backends.numba_kernels.reduce")
 
 GUARD = 64  # bytes before and after every result
@@ -61,6 +62,44 @@ def test_sums(guarded: Any, seed: int) -> None:
         assert np.all(np.abs(found - wanted) <= 1e-6 * scale)
         guarded.set_num_threads(3)
         assert guarded.sum(a, axes, bool(number % 2)).tobytes() == found.tobytes()
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_extremes(guarded: Any, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    """Over every choice of axes, with infinities and NaN; the same bits on one thread and three."""
+    monkeypatch.setattr(extremes, "empty", reduce.empty)
+    rng = np.random.default_rng(seed)
+    ndim = 1 + seed % 4
+    shape = [int(n) for n in rng.integers(1, LARGEST[ndim], ndim)]
+    if seed % 8 > 4:  # many rows, few columns
+        shape = [int(rng.integers(500, 3000)), *(min(n, 9) for n in shape[1:])]
+    order = [int(i) for i in rng.permutation(ndim)]
+    a = rng.standard_normal([shape[i] for i in order], dtype=np.float32)
+    a -= np.float32(5 * (seed % 3 - 1))  # all of one sign: nothing beside the array may take part
+    a.reshape(-1)[rng.integers(a.size, size=seed % 4)] = rng.choice([np.nan, np.inf, -np.inf])
+    a = a.transpose(np.argsort(order))
+    for number in range(1, 2**ndim):
+        axes = tuple(i for i in range(ndim) if number >> i & 1)
+        for name in ("max", "min"):
+            guarded.set_num_threads(1)
+            found = getattr(guarded, name)(a, axes, bool(number % 2))
+            wanted = getattr(a, name)(axes, keepdims=bool(number % 2))
+            assert found.dtype == np.float32
+            np.testing.assert_array_equal(found, wanted)
+            guarded.set_num_threads(3)
+            again = getattr(guarded, name)(a, axes, bool(number % 2))
+            assert again.tobytes() == found.tobytes()
+
+
+def test_every_place_of_an_extreme(guarded: Any) -> None:
+    """One element of a run, or of a column, at each place in turn: the largest, smallest, NaN."""
+    for value, name in ((1, "max"), (-1, "min"), (np.nan, "max"), (np.nan, "min")):
+        for count in (3, 16, 37, 150):
+            a = np.zeros((count, count), np.float32)
+            np.fill_diagonal(a, value)
+            for axes in ((0,), (1,)):
+                found = getattr(guarded, name)(a, axes, False)
+                np.testing.assert_array_equal(found, np.full(count, value, np.float32))
 
 
 def test_long_sums_stay_exact() -> None:

@@ -36,6 +36,7 @@ def kernel_info() -> list[tuple[str, str]]:
         ("copy assign pad concatenate reshape, slices' gradients", f"{moved}: tiles in parallel"),
         ("random_bits random_uniform random_normal", "float32 and float64: Philox in parallel"),
         ("sum", f"float32 {total}, what is kept in up to two pieces of memory: blocks in parallel"),
+        ("max min", f"float32 {total}, in up to two pieces of memory: vectors in parallel"),
         ("max_pool, avg_pool, their adjoints", "float32, ≤ 255 taps: channel vectors or planes"),
         ("batch_norm and its fused forms", "float32: blocks of rows (channels last) or planes"),
         (

@@ -180,12 +180,17 @@ def _sum_along(x: Any, y: Any, made: Plan) -> Any:
     return None if final else partial
 
 
-def _sum_across(x: Any, y: Any, made: Plan) -> Any:
-    """Into y, or the rows that are to be added up over their middle axis."""
+def blocks_of_rows(made: Plan) -> tuple[int, int, int]:
+    """(blocks, rows of a block, tiles of columns) in which threads take what lies across."""
     tiles = -(-made.kept // TILE)
     blocks = max(-(-made.outer // ROWS), min(made.outer // 32, UNITS // (made.batches * tiles)), 1)
     step = -(-made.outer // blocks)
-    blocks = -(-made.outer // step)
+    return -(-made.outer // step), step, tiles
+
+
+def _sum_across(x: Any, y: Any, made: Plan) -> Any:
+    """Into y, or the rows that are to be added up over their middle axis."""
+    blocks, step, tiles = blocks_of_rows(made)
     partial = y if blocks == 1 else empty((made.batches, blocks, made.kept), f4)
     chunks = made.batches * blocks * tiles
     sum_rows(chunks, address(x), address(partial), made.outer, made.kept, blocks, step, tiles)

@@ -452,7 +452,8 @@ def clamp(input: Tensor, min: Operand | None = None, max: Operand | None = None)
     if x.dtype.kind != "f" and any(isinstance(v, float) for v in (min, max)):
         x = cast(x, dtypes.float32)
     if x.dtype.kind == "f" and all(v is None or type(v) in _NUMBERS for v in (min, max)):
-        low, high = -math.inf if min is None else min, math.inf if max is None else max
+        low: Any = -math.inf if min is None else min
+        high: Any = math.inf if max is None else max
         if low == low and high == high:
             return Clamp(low, high)(x)
     if min is not None:
