@@ -106,7 +106,7 @@ SLOPES = {
     "gelu_tanh": _gelu_tanh_slope,
     "silu": _silu_slope,
 } | _inlined({
-    "elu": lambda x, a, s, r: s if x > ZERO else exp32((x if x < ZERO else ZERO) * r) * (a * s * r),
+    "elu": lambda x, a, s, r: s if x > ZERO else exp32((ZERO if x > ZERO else x) * r) * (a * s * r),
     "softplus": lambda x, b, t, c: ONE if x * b > t else sigmoid32(x * b),
     "log_sigmoid": lambda x, a, b, c: sigmoid32(-x),
     "hardtanh": lambda x, low, high, c: ONE if (x > low) & (x < high) else ZERO,
