@@ -26,6 +26,14 @@ class Composed:
         gx: Array = activations.GRADIENTS[name](self, g, x, *settings)
         return gx
 
+    def argtop(self: Backend, a: Array, k: int, axis: int, largest: bool) -> Array:
+        if largest:  # sorted from the last to the first, so that equals keep their order
+            last_first = self.argsort(self.flip(a, (axis,)), axis)
+            order = self.flip(self.subtract(a.shape[axis] - 1, last_first), (axis,))
+        else:
+            order = self.argsort(a, axis)
+        return self.copy(self.getitem(order, (*(slice(None),) * axis, slice(0, k))))
+
     def group_norm(
         self: Backend, x: Array, groups: int, weight: Array | None, bias: Array | None, eps: float
     ) -> tuple[Array, Array, Array]:

@@ -25,6 +25,7 @@ from .numba_kernels import (
     pool,
     reduce,
     runtime,
+    select,
     strided,
     warp,
 )
@@ -228,6 +229,11 @@ class NumbaBackend(FusedKernels):
             if best is not None:
                 return best
         return np.minimum.reduce(a, axes, keepdims=keepdims)  # type: ignore[call-overload]
+
+    def argtop(self, a: Array, k: int, axis: int, largest: bool) -> Array:
+        if select.accepts(a, k):
+            return select.argtop(a, k, axis, largest)
+        return super().argtop(a, k, axis, largest)
 
     # -- pooling -----------------------------------------------------------------------------------
     def max_pool(self, x: Array, window: Window) -> tuple[Array, Array]:

@@ -172,6 +172,11 @@ class Backend(Protocol):
     def argsort(self, a: Array, axis: int) -> Array:
         """Stable, ascending, int64."""
 
+    def argtop(self, a: Array, k: int, axis: int, largest: bool) -> Array:
+        """int64 positions of the k largest (smallest) along an axis, in order, the first of equal
+        ones first; NaN counts as larger than all.
+        """
+
     def cumsum(self, a: Array, axis: int) -> Array: ...
 
     # -- shape: views where possible -----------------------------------------------------------

@@ -121,6 +121,16 @@ class Position(Op):
         return getattr(kernels, self.primitive)(x, self.axis)
 
 
+class TopPositions(Op):
+    """Positions of the k largest or smallest along one axis: int64, no gradient."""
+
+    def __init__(self, k: int, axis: int, largest: bool) -> None:
+        self.k, self.axis, self.largest = k, axis, largest
+
+    def forward(self, kernels: Backend, x: Array) -> Array:
+        return kernels.argtop(x, self.k, self.axis, self.largest)
+
+
 class Truth(Op):
     """any or all over axes: bool, no gradient."""
 
@@ -310,11 +320,12 @@ def topk(
     limit = input.shape[axis] if input.ndim else 1
     if not 0 <= k <= limit:
         raise ValueError(f"topk: k must lie in [0, {limit}] for dim {dim}, received {k}")
-    values, index = sort(input, axis, descending=largest)
     if not input.ndim:
-        return MaxResult(values, index)
-    cut = (*(slice(None),) * axis, slice(0, k))
-    return MaxResult(values[cut], index[cut])
+        return sort(input, axis, descending=largest)
+    from .index import gather
+
+    index = TopPositions(k, axis, largest)(input.detach())
+    return MaxResult(gather(input, axis, index), index)
 
 
 @numpy_names
