@@ -229,6 +229,36 @@ def test_a_forked_child_computes_on_its_own_thread(site: Path, tmp_path: Path) -
     assert found == {"child": 0, "same": True}
 
 
+FORK_IN_POOL = """
+import json, os, signal, threading
+from tinygrad_cnn.backends.numba_kernels.memory import pool
+class Slow(dict):
+    def get(self, *args):
+        inside.set()
+        go_on.wait(0.5)
+        return super().get(*args)
+inside, go_on = threading.Event(), threading.Event()
+pool._free = Slow()
+allocating = threading.Thread(target=pool.take, args=(100_000,))
+allocating.start()
+inside.wait()
+child = os.fork()
+go_on.set()
+if child == 0:
+    signal.alarm(5)
+    pool.take(100_000)
+    os._exit(0)
+allocating.join()
+print(json.dumps(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_forked_while_a_thread_allocates_can_allocate(site: Path, tmp_path: Path) -> None:
+    found = _finish(_start(site, _environment(site, tmp_path / "cache"), FORK_IN_POOL))
+    assert found == 0
+
+
 def test_python_threads_share_the_kernels() -> None:
     """Eight threads run parallel kernels at once, each on data of its own."""
     failures: list[str] = []

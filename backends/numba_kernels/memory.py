@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import os
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -61,7 +62,7 @@ class Pool:
 
     def __init__(self, limit: int = LIMIT) -> None:
         self.limit = limit
-        self._lock = threading.RLock()  # a lease may end inside an allocation, on the same thread
+        self.lock = threading.RLock()  # a lease may end inside an allocation, on the same thread
         self._free: dict[int, list[Any]] = {}
         self._pooled = self._in_use = self._peak = 0
 
@@ -69,7 +70,7 @@ class Pool:
         """A block of at least ``nbytes``."""
         step = nbytes.bit_length() - 4
         size = -(-nbytes >> step) << step
-        with self._lock:
+        with self.lock:
             blocks = self._free.get(size)
             block = blocks.pop() if blocks else self._larger(size)
             if block is not None:
@@ -98,7 +99,7 @@ class Pool:
         try:
             return _map(size)
         except (OSError, MemoryError) as error:
-            with self._lock:
+            with self.lock:
                 self._in_use -= size
             raise MemoryError(
                 f"cannot allocate {size:,} bytes; arrays in use hold {self._in_use:,}"
@@ -107,7 +108,7 @@ class Pool:
     def give_back(self, block: Any) -> None:
         """The block is free: kept for later, or released when the limit is reached."""
         size = len(block)
-        with self._lock:
+        with self.lock:
             self._in_use -= size
             if self._pooled + size <= self.limit:
                 self._pooled += size
@@ -115,14 +116,14 @@ class Pool:
 
     def trim(self) -> None:
         """Release all blocks that are not in use to the operating system."""
-        with self._lock:
+        with self.lock:
             self._free.clear()
             self._pooled = 0
 
     def report(self) -> dict[str, Any]:
         """Bytes ``in_use``, ``pooled`` (kept for later), ``peak`` in use, ``limit``; ``classes``:
         {size: free blocks}."""
-        with self._lock:
+        with self.lock:
             classes = {size: len(blocks) for size, blocks in sorted(self._free.items()) if blocks}
             return {
                 "in_use": self._in_use, "pooled": self._pooled, "peak": self._peak,
@@ -131,7 +132,7 @@ class Pool:
 
     def reset_peak(self) -> None:
         """Count the peak from now on."""
-        with self._lock:
+        with self.lock:
             self._peak = self._in_use
 
 
@@ -152,6 +153,12 @@ def _map(size: int) -> Any:
 
 
 pool = Pool()
+if hasattr(os, "register_at_fork"):  # a child has no other threads: none may be inside then
+    os.register_at_fork(
+        before=pool.lock.acquire,
+        after_in_parent=pool.lock.release,
+        after_in_child=pool.lock.release,
+    )
 
 
 def empty(shape: Shape, dtype: Any, strides: Shape | None = None) -> Any:
