@@ -12,6 +12,7 @@ import tinygrad_cnn as tg
 from tinygrad_cnn.backend import load_backend
 
 pytest.importorskip("numba")
+memory = pytest.importorskip("tinygrad_cnn.backends.numba_kernels.memory")
 elementwise = pytest.importorskip("tinygrad_cnn.backends.numba_kernels.elementwise")
 REFERENCE: Any = load_backend("numpy")
 SPECIAL = [0.0, -0.0, np.inf, -np.inf, np.nan]
@@ -96,3 +97,27 @@ def test_clamp(kernels: Any, device: str, dtype: Any, limits: Any) -> None:
         t.grad = None
         (slope,) = tg.autograd.grad(t.clamp(*limits).sum(), [t], create_graph=True)
         np.testing.assert_array_equal(slope.detach().numpy(), inside)
+
+
+@pytest.mark.parametrize("shape", [(3, 37, 13, 11), (2, 640, 5, 7), (4, 3, 40, 33), (5, 1, 1, 99)])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_operands_constant_along_some_axes(
+    kernels: Any, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], streamed: bool
+) -> None:
+    """Any of the axes, on either side, in any memory order of both, and in place."""
+    if streamed:
+        monkeypatch.setattr(memory, "STREAM_BYTES", -1)
+    rng = np.random.default_rng(6)
+    for axes in ((0, 1, 2, 3), (0, 2, 3, 1), (3, 1, 0, 2)):
+        back = tuple(np.argsort(axes))
+        a = rng.standard_normal([shape[i] for i in axes], dtype=np.float32).transpose(back)
+        for number in range(15):
+            kept = [n if number >> i & 1 else 1 for i, n in enumerate(shape)]
+            b = rng.standard_normal(kept, dtype=np.float32)
+            b = np.ascontiguousarray(b.transpose(3, 0, 1, 2)).transpose(1, 2, 3, 0)
+            for x, y in ((a, b), (b, a)):
+                found = same_on_all_threads(kernels, lambda x=x, y=y: kernels.subtract(x, y))
+                np.testing.assert_array_equal(found, x - y)
+            into = np.array(a)
+            assert kernels.subtract(into, b, out=into) is into
+            np.testing.assert_array_equal(into, a - b)

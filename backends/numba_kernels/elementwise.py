@@ -9,9 +9,10 @@ function, whose result is the definition.
 Results that no cache can hold are computed piece by piece in a buffer of one kilobyte and then
 streamed to their place: a plain store would first read what it overwrites, a third of the traffic.
 
-Three loops serve every operation of two operands: ``flat`` (both run along), ``periodic`` (the
-short one repeats every few elements: scalars, channels that are innermost in memory) and ``planes``
-(it is constant over long runs: channels of N, C, H, W memory). Each combination that occurs is one
+Four loops serve every operation of two operands: ``flat`` (both run along), ``periodic`` (the short
+one repeats every few elements: scalars, channels that are innermost in memory), ``samples`` (so it
+does, but another one for each image) and ``planes`` (it is constant over long runs: channels of
+N, C, H, W memory). Each combination that occurs is one
 small kernel, compiled when first needed.
 """
 
@@ -29,7 +30,7 @@ from .access import get8, get32, get64, put32, put64
 from .layout import stream_floats
 from .memory import empty
 from .operands import common_order, dense, order_of, ordered, repeated, result, short
-from .order import dense_strides, order, split, varying_axis
+from .order import Order, dense_strides, order, split, varying_axis
 from .polynomials import erf32, exp32, log32, sigmoid32, tanh32
 from .runtime import Kernel, address, device, kernel_of, max_workers
 from .simd import fence
@@ -205,6 +206,36 @@ def planes_kernel(name: str, dtype: str, short_first: bool) -> Kernel:
 
 
 @cache
+def samples_kernel(name: str, dtype: str, short_first: bool) -> Kernel:
+    """z[n, i] = f(x[n, i], y[n, i mod period]) for samples n of ``length`` elements, in ``blocks``
+    chunks of ``step`` elements, a multiple of the period."""
+    f = _element(name, dtype)
+    get, put, size = _ACCESS[dtype]
+
+    @device
+    def piece(first, count, to, x, y, start):
+        a, b = x + size * first, y + size * (first - start)
+        for i in range(count):
+            if short_first:
+                put(to, i, f(get(b, i), get(a, i)))
+            else:
+                put(to, i, f(get(a, i), get(b, i)))
+
+    pieces = _in_pieces(piece, size)
+
+    def run(chunk, worker, x, y, z, length, period, blocks, step, buffers):
+        n, block = chunk // blocks, chunk % blocks
+        first = n * length + block * step
+        last = min(first + step, (n + 1) * length)
+        row = y + size * period * n
+        for start in range(first, last, period):
+            end = min(start + period, last)
+            pieces(start, end, z, _buffer(buffers, worker), x, row, start)
+
+    return kernel_of(run, f"{name}_samples{int(short_first)}_{dtype}", False)
+
+
+@cache
 def where_kernel(a_moves: bool, b_moves: bool) -> Kernel:
     """z[i] = a[i] if c[i] else b[i] for float32; an operand that does not move is one number."""
 
@@ -264,6 +295,9 @@ def _broadcast(name: str, a: Any, b: Any, out: Any, short_first: bool) -> Any:
     if axes is None:
         return None
     if axis is None:
+        z = _between(name, a, b, axes, out, short_first)
+        if z is not None:
+            return z
         full = repeated(b, a, axes)
         if full is None:
             return None
@@ -300,6 +334,45 @@ def _broadcast(name: str, a: Any, b: Any, out: Any, short_first: bool) -> Any:
         _where(buffers),
     )  # fmt: skip
 
+    return z
+
+
+def _between(name: str, a: Any, b: Any, axes: Order, out: Any, short_first: bool) -> Any:
+    """f(a, b) (or f(b, a)) with b constant over neighbouring axes of memory, the innermost (weights
+    of the channels of each image) or not (a map for all channels); None when no loop fits."""
+    sizes = (1,) * (a.ndim - b.ndim) + b.shape
+    if b.dtype != a.dtype or len(sizes) != a.ndim:
+        return None
+    if any(n not in (1, m) for n, m in zip(sizes, a.shape, strict=True)):
+        return None
+    constant = [k for k, i in enumerate(axes) if sizes[i] == 1]
+    if not constant or constant[-1] - constant[0] >= len(constant):
+        return None
+    shape, start, end = [a.shape[i] for i in axes], constant[0], constant[-1] + 1
+    samples, inner, row = map(math.prod, (shape[:start], shape[start:end], shape[end:]))
+    if inner < RUN or (row > 1 and inner * row < 4 * PERIOD):
+        return None
+    rest = tuple(i for i in range(a.ndim) if i not in axes)
+    small = np.array(b.reshape(sizes).transpose(axes + rest).reshape(samples, row), order="C")
+    z = result(a, axes, out, (a,))
+    if z is None:
+        return None
+    dtype, buffers = _FLOATS[a.dtype], _buffers(z, a)
+    if row == 1:
+        step = max(1, CHUNK // inner)
+        planes_kernel(name, dtype, short_first)(
+            -(-samples // step), *map(address, (a, small, z)), samples, samples, inner, step,
+            _where(buffers),
+        )  # fmt: skip
+        return z
+    small = np.tile(small, (1, -(-PERIOD // row)))
+    length, period = inner * row, small.shape[1]
+    step = period * max(1, CHUNK // period)
+    blocks = -(-length // step)
+    samples_kernel(name, dtype, short_first)(
+        samples * blocks, *map(address, (a, small, z)), length, period, blocks, step,
+        _where(buffers),
+    )  # fmt: skip
     return z
 
 
