@@ -13,6 +13,7 @@ from tinygrad_cnn.geometry import Pairs, Shape, Window
 
 from .numba_fused import FusedKernels
 from .numba_kernels import (
+    cumulate,
     dispatch,
     draws,
     elementwise,
@@ -234,6 +235,10 @@ class NumbaBackend(FusedKernels):
         if select.accepts(a, k):
             return select.argtop(a, k, axis, largest)
         return super().argtop(a, k, axis, largest)
+
+    def cumsum(self, a: Array, axis: int) -> Array:
+        large = a.size >= cumulate.LARGE and a.dtype == np.float32
+        return cumulate.cumsum(a, axis) if large else super().cumsum(a, axis)
 
     # -- pooling -----------------------------------------------------------------------------------
     def max_pool(self, x: Array, window: Window) -> tuple[Array, Array]:
