@@ -440,6 +440,22 @@ def test_a_free_block_of_up_to_twice_the_size_serves() -> None:
     assert pool_.take(1_000_000) is large
 
 
+def test_working_memory_that_grows_gives_the_old_block_back_first() -> None:
+    grown: list[int] = []
+
+    def work() -> None:  # on a thread of its own: it has no block yet
+        memory.scratch(32 << 20)
+        before = memory.pool.report()["in_use"]
+        memory.pool.reset_peak()
+        assert memory.scratch(64 << 20) % 64 == 0
+        grown.append(memory.pool.report()["peak"] - before)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert grown[0] < 48 << 20
+
+
 # -- awkward memory -------------------------------------------------------------------------------
 GUARD = 64  # bytes before and after every result
 

@@ -184,7 +184,7 @@ class _Scratch(threading.local):
     start = size = 0
 
     def grow(self, nbytes: int) -> None:
-        self.size = 0  # the old block is free if there is no memory for the new one
+        self.size, self.block = 0, None  # the old block goes back before the new one is taken
         self.block = empty((nbytes + LINE + SMALLEST,), _bytes)
         self.start = -(-self.block.ctypes.data // LINE) * LINE
         self.size = nbytes
