@@ -22,6 +22,7 @@ from . import (
     conv_pool,
     conv_pool_grad,
     conv_scatter,
+    conv_volume,
     conv_whole,
     gemm,
     linear_grads,
@@ -295,7 +296,7 @@ def conv_relu_pool_grad(
 
 
 def _conv_of_other_kind(x: Any, w: Any, bias: Any, window: Window, groups: int) -> Any:
-    """1-D as 2-D, 3-D as a sum of 2-D, and the reference for what is not float32."""
+    """1-D and 3-D as 2-D, and the reference for what is not float32."""
     if not _fast(x, w, bias):
         return _reference.conv(x, w, bias, window, groups)
     if x.ndim == 3:
@@ -339,7 +340,7 @@ def conv_weight_grad(x: Any, gy: Any, shape: Shape, window: Window, groups: int)
     return route.run(x, gy, shape, window, groups)
 
 
-# -- three dimensions: a 2-D convolution for each kernel depth, added up ---------------------------
+# -- three dimensions: one 2-D convolution, or one for each image and kernel depth, added up -------
 
 
 def _depths(window: Window, inputs: int, outputs: int) -> list[tuple[int, slice, slice]]:
@@ -375,10 +376,16 @@ def _volume(shape: Shape) -> Any:
 
 
 def _conv_3d(x: Any, w: Any, bias: Any, window: Window, groups: int) -> Any:
-    y = _volume((len(x), len(w), *window.output(x.shape[2:])))
+    sizes = window.output(x.shape[2:])
+    depths = _depths(window, x.shape[2], sizes[0])
+    if conv_volume.accepts(x.shape, w.shape[2], sizes[0], groups):
+        stacked = conv_volume.stack(x, w.shape[2], sizes[0], depths)
+        made = conv(stacked, conv_volume.flat_weight(w), bias, _flat(window), 1)
+        return conv_volume.volumes(made, len(x))
+    y = _volume((len(x), len(w), *sizes))
     if bias is not None:
         y += bias[:, None, None, None]
-    for i, inputs, outputs in _depths(window, x.shape[2], y.shape[2]):
+    for i, inputs, outputs in depths:
         for n in range(len(x)):
             conv_direct.conv(_by_depth(x, n)[inputs], w[:, :, i], None, _flat(window), groups,
                              into=_by_depth(y, n)[outputs])  # fmt: skip
@@ -388,8 +395,17 @@ def _conv_3d(x: Any, w: Any, bias: Any, window: Window, groups: int) -> Any:
 def _conv_input_grad_3d(
     gy: Any, w: Any, shape: Shape, window: Window, groups: int, into: Any
 ) -> Any:
+    k, a = w.shape[2], gy.shape[2]
+    depths = _depths(window, shape[2], a)
+    if conv_volume.accepts(shape, k, a, groups):
+        at = (shape[0] * a, k * shape[1], *shape[3:])
+        stacked = conv_input_grad(
+            conv_volume.images(gy), conv_volume.flat_weight(w), at, _flat(window), 1
+        )
+        gx = conv_volume.unstack(stacked, shape, k, depths)
+        return gx if into is None else np.add(into, gx, out=into)
     gx = _volume(shape)
-    for i, inputs, outputs in _depths(window, shape[2], gy.shape[2]):
+    for i, inputs, outputs in depths:
         for n in range(shape[0]):
             target = _by_depth(gx, n)[inputs]
             conv_direct.conv_input_grad(_by_depth(gy, n)[outputs], w[:, :, i], target.shape,
@@ -398,8 +414,14 @@ def _conv_input_grad_3d(
 
 
 def _conv_weight_grad_3d(x: Any, gy: Any, shape: Shape, window: Window, groups: int) -> Any:
+    k, a = shape[2], gy.shape[2]
+    depths = _depths(window, x.shape[2], a)
+    if conv_volume.accepts(x.shape, k, a, groups):
+        stacked, at = conv_volume.stack(x, k, a, depths), (shape[0], k * shape[1], *shape[3:])
+        made = conv_weight_grad(stacked, conv_volume.images(gy), at, _flat(window), 1)
+        return conv_volume.deep_weight(made, shape)
     gw = np.zeros(shape, np.float32)
-    for i, inputs, outputs in _depths(window, x.shape[2], gy.shape[2]):
+    for i, inputs, outputs in depths:
         for n in range(len(x)):
             gw[:, :, i] += conv_direct.conv_weight_grad(
                 _by_depth(x, n)[inputs],
