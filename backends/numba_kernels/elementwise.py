@@ -36,6 +36,7 @@ from .runtime import Kernel, address, device, kernel_of, max_workers
 from .simd import fence
 
 LARGE = 32768  # elements: below it NumPy has finished before the threads have started
+FEW = 4096  # the same for powers, which NumPy computes in 1 ns each, of negative numbers in 60
 CHUNK = 16384
 PERIOD = 512  # a repeated operand is tiled to at least this many elements
 PIECE = 256  # elements that are computed before they are streamed: loads and stores overlap
@@ -497,11 +498,11 @@ def bind_unary(name: str, ufunc: Ufunc) -> Ufunc:
 
 
 def bind_power(ufunc: Ufunc) -> Ufunc:
-    """``ufunc``, but the powers in ``POWERS`` of large arrays by the loops above."""
+    """``ufunc``, but the powers in ``POWERS`` of ``FEW`` elements or more by the loops above."""
     array = np.ndarray
 
     def call(a: Any, b: Any, out: Any = None) -> Any:
-        if type(a) is array and a.size >= LARGE and (type(b) is int or type(b) is float):
+        if type(a) is array and a.size >= FEW and (type(b) is int or type(b) is float):
             name = POWERS.get(b)
             z = None if name is None else unary(name, a, out)
             if z is not None:

@@ -19,7 +19,7 @@ def kernel_info() -> list[tuple[str, str]]:
         ("relu relu_grad negative absolute sqrt", f"float32 and float64 {large}: parallel loops"),
         (
             "power by " + ", ".join(map(str, sorted(elementwise.POWERS))),
-            f"float32 and float64 {large}: products and roots, parallel loops",
+            f"float32 and float64 from {elementwise.FEW:,} elements: products and roots",
         ),
         ("exp log tanh sigmoid erf", f"float32 {large}: parallel polynomials"),
         (
