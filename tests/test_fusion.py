@@ -299,3 +299,20 @@ def test_a_part_under_no_grad_is_not_recorded(first: bool, backend: str) -> None
 
     with tg.use_backend(backend):
         assert not Half()(tg.ones(1, 1, 4, 4)).requires_grad
+
+
+def test_memory_shared_inside_a_module_is_read_before_it_can_be_written(backend: str) -> None:
+    class Emptying(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(3, 2)
+
+        def forward(self, x: tg.Tensor) -> tg.Tensor:
+            y = self.fc(x)
+            x.numpy()[...] = 0
+            return F.relu(y)
+
+    with tg.use_backend(backend):
+        model, x = Emptying(), tg.ones(4, 3)
+        expected = model.fc(x).relu().detach().numpy().copy()
+        np.testing.assert_array_equal(model(x).detach().numpy(), expected)

@@ -482,8 +482,14 @@ class Tensor(TensorMethods):
         Raises RuntimeError for a tensor that requires gradients: use ``.detach().numpy()``."""
         if self.requires_grad:
             raise RuntimeError("this tensor requires gradients: use .detach().numpy()")
-        self._version_list()  # from now on the memory is shared
+        self._share()
         return self.backend.to_numpy(self.array)  # type: ignore[no-any-return]
+
+    def _share(self) -> None:
+        """The memory gets a second owner, who may write into it."""
+        if mode.around is not None:
+            mode.around.flush()
+        self._version_list()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         return np.array(self.numpy(), dtype=dtype, copy=copy)
@@ -491,7 +497,7 @@ class Tensor(TensorMethods):
     def __dlpack__(self, **options: Any) -> Any:
         if self.requires_grad:
             raise RuntimeError("this tensor requires gradients: use .detach() before DLPack")
-        self._version_list()  # from now on the memory is shared
+        self._share()
         return self.array.__dlpack__(**options)
 
     def __dlpack_device__(self) -> Any:

@@ -11,7 +11,7 @@ the slope is 0 or 1.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -150,7 +150,7 @@ def gradient_kernel(name: str, moves: bool) -> Kernel:
     return kernel_of(run, f"{name}_gradient{int(moves)}", False)
 
 
-@cache
+@lru_cache(256)
 def _settings(values: tuple[float, ...]) -> Any:
     return np.array((*values, 0, 0, 0)[:3], f4)
 
