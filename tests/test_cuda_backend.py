@@ -94,6 +94,7 @@ def test_computing_primitives_launch_kernels() -> None:
         "random_uniform": lambda: k.random_uniform((5,), F, 1, 0),
         "random_normal": lambda: k.random_normal((5,), F, 1, 0),
         "where": lambda: k.where(k.asarray(True), a, a),
+        "argtop": lambda: k.argtop(a, 2, 1, True),
         "pad": lambda: k.pad(a, ((1, 1), (0, 0))),
         "concatenate": lambda: k.concatenate([a, a], 0),
         "getitem": lambda: k.getitem(a, (i,)),

@@ -54,7 +54,12 @@ def unstack(s: Any, shape: Shape, kernel: int, depths: Depths) -> Any:
 def images(y: Any) -> Any:
     """(N, O, A, P, Q) as (N·A, O, P, Q)."""
     n, o, a, p, q = y.shape
-    return y.transpose(0, 2, 3, 4, 1).reshape(n * a, p, q, o).transpose(0, 3, 1, 2)
+    last = y.transpose(0, 2, 3, 4, 1)
+    if not last.flags.c_contiguous:
+        last, lying = np.empty((n, a, p, q, o), np.float32), last
+        if not strided.assign(last, lying):
+            np.copyto(last, lying)
+    return last.reshape(n * a, p, q, o).transpose(0, 3, 1, 2)
 
 
 def volumes(y: Any, n: int) -> Any:
