@@ -238,8 +238,7 @@ def correlation_plan(
 
 def row_tile(length: int, nv: int, lanes: int, step: int) -> tuple[int, int]:
     """(rows, address of the micro-kernel): of pixels ``step`` bytes apart where whole tiles fill
-    the
-    output rows, else with a list of rows."""
+    the output rows, else with a list of rows."""
     rows = even_rows(length, nv)
     if rows and 0 < step <= MAX_EVEN_STEP:
         return rows, even_rows_kernel(rows, nv, lanes, step).load()

@@ -208,8 +208,7 @@ def matmul(a: Any, b: Any) -> Any:
 
 def linear(x: Any, w: Any, bias: Any, relu: bool = False) -> Any:
     """x (…, K) · w (N, K)ᵀ + bias (N,), then max(·, 0) with ``relu``: neither costs a pass of its
-    own,
-    except in small products."""
+    own, except in small products."""
     rows = x.reshape(-1, x.shape[-1])
     if _is_small(rows, w.T):
         y = np.matmul(rows, w.T)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import elementwise, gather, reduce, strided
+from . import cumulate, elementwise, gather, reduce, select, strided
 
 
 def kernel_info() -> list[tuple[str, str]]:
@@ -37,6 +37,8 @@ def kernel_info() -> list[tuple[str, str]]:
         ("random_bits random_uniform random_normal", "float32 and float64: Philox in parallel"),
         ("sum", f"float32 {total}, what is kept in up to two pieces of memory: blocks in parallel"),
         ("max min", f"float32 {total}, in up to two pieces of memory: vectors in parallel"),
+        ("argtop (topk)", f"float32, at most {select.MOST} wanted: one pass, rows in parallel"),
+        ("cumsum", f"float32 from {cumulate.LARGE:,} elements: rows side by side, or vectors"),
         ("max_pool, avg_pool, their adjoints", "float32, ≤ 255 taps: channel vectors or planes"),
         ("batch_norm and its fused forms", "float32: blocks of rows (channels last) or planes"),
         (

@@ -70,8 +70,7 @@ MAX_ROWS = max(TILE_ROWS)  # of a tile with a list of rows
 
 class Panels(NamedTuple):
     """How a matrix of some columns is cut into panels: ``number`` of them, ``wide`` vectors each
-    but the
-    last, which has ``narrow``, and ``lanes`` floats a vector."""
+    but the last, which has ``narrow``, and ``lanes`` floats a vector."""
 
     number: int
     wide: int
@@ -357,8 +356,7 @@ def columns_kernel(groups: int, per: int, nv: int, lanes: int = WIDTH) -> Kernel
 @intrinsic
 def call(typingctx, entry, *arguments):
     """Inside a kernel: call the kernel whose ``load()`` is ``entry``. Unlike a direct call this
-    does not
-    compile the other kernel's code into the caller once more."""
+    does not compile the other kernel's code into the caller once more."""
 
     def generate(context, b, signature, args):
         entry, given = args
