@@ -30,6 +30,7 @@ from tinygrad_cnn.ops.activation import (
 )
 from tinygrad_cnn.ops.conv import Conv
 from tinygrad_cnn.ops.cross_entropy import CrossEntropy
+from tinygrad_cnn.ops.elementwise import Clamp
 from tinygrad_cnn.ops.linear import Linear
 from tinygrad_cnn.ops.loss import Huber, Square
 from tinygrad_cnn.ops.normalization import BatchNorm, GroupNorm, LayerNorm
@@ -120,6 +121,7 @@ FUSED: dict[type[Op], list[str]] = {
     Softplus: [n for n in CASES if n.startswith("softplus")],
     LogSigmoid: [n for n in CASES if n.startswith("logsigmoid")],
     Hardtanh: [n for n in CASES if n.startswith(("hardtanh", "relu6"))],
+    Clamp: [n for n in CASES if n.startswith("hardsigmoid")],
     Hardswish: [n for n in CASES if n.startswith("hardswish")],
     Sigmoid: [n for n in CASES if n.startswith("sigmoid")],
     Tanh: [n for n in CASES if n.startswith("tanh")],
