@@ -121,7 +121,7 @@ FUSED: dict[type[Op], list[str]] = {
     Softplus: [n for n in CASES if n.startswith("softplus")],
     LogSigmoid: [n for n in CASES if n.startswith("logsigmoid")],
     Hardtanh: [n for n in CASES if n.startswith(("hardtanh", "relu6"))],
-    Clamp: [n for n in CASES if n.startswith("hardsigmoid")],
+    Clamp: [n for n in CASES if n.startswith(("normalize", "cosine_similarity"))],
     Hardswish: [n for n in CASES if n.startswith("hardswish")],
     Sigmoid: [n for n in CASES if n.startswith("sigmoid")],
     Tanh: [n for n in CASES if n.startswith("tanh")],
