@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+from kernel_inputs import Guarded
 
 from tinygrad_cnn.backend import Backend, load_backend
 
 pytest.importorskip("numba")
 strided = pytest.importorskip("tinygrad_cnn.backends.numba_kernels.strided")
 
-GUARD = 64  # bytes before and after every result
 LARGEST = (0, 9000, 120, 30, 14, 8)  # size of an axis, by their number
 DTYPES = (np.float32, np.float32, np.int32, np.float64, np.uint8)
 
@@ -22,15 +21,8 @@ DTYPES = (np.float32, np.float32, np.int32, np.float64, np.uint8)
 @pytest.fixture
 def guarded(monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
     """The backend with its kernels for arrays of any size, results between guard bytes."""
-    made: list[Any] = []
-
-    def empty(shape: Any, dtype: Any, strides: Any = None) -> Any:
-        nbytes = math.prod(shape) * np.dtype(dtype).itemsize
-        raw = np.full(nbytes + 2 * GUARD, 0xA5, np.uint8)
-        made.append(raw)
-        return np.ndarray(shape, dtype, raw.data, GUARD, strides)
-
-    monkeypatch.setattr(strided, "empty", empty)
+    guard = Guarded()
+    monkeypatch.setattr(strided, "empty", guard.empty)
     monkeypatch.setattr(strided, "LARGE", 1)
     monkeypatch.setattr(strided, "FLAT", 1)
     monkeypatch.setattr(strided, "CHUNK", 300)
@@ -39,8 +31,7 @@ def guarded(monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
     yield load_backend("numba")
     for cached in (strided.plan, strided.copy_plan, strided._spread_plan):
         cached.cache_clear()
-    for raw in made:
-        assert (raw[:GUARD] == 0xA5).all() and (raw[-GUARD:] == 0xA5).all()
+    guard.check()
 
 
 def awkward(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Any:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+from kernel_inputs import Guarded
 
 from tinygrad_cnn.backend import load_backend
 
@@ -15,29 +15,20 @@ pytest.importorskip("numba")
 extremes = pytest.importorskip("tinygrad_cnn.backends.numba_kernels.extremes")
 reduce = pytest.importorskip("tinygrad_cnn.backends.numba_kernels.reduce")
 
-GUARD = 64  # bytes before and after every result
 LARGEST = (0, 40000, 700, 60, 25)  # size of an axis, by their number
 
 
 @pytest.fixture
 def guarded(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The backend with its kernels for arrays of any size."""
-    made: list[Any] = []
-
-    def empty(shape: Any, dtype: Any, strides: Any = None) -> Any:
-        nbytes = math.prod(shape) * np.dtype(dtype).itemsize
-        raw = np.full(nbytes + 2 * GUARD, 0xA5, np.uint8)
-        made.append(raw)
-        return np.ndarray(shape, dtype, raw.data, GUARD, strides)
-
-    monkeypatch.setattr(reduce, "empty", empty)
+    guard = Guarded()
+    monkeypatch.setattr(reduce, "empty", guard.empty)
     monkeypatch.setattr(reduce, "LARGE", 1)
     kernels: Any = load_backend("numba")
     before = kernels.get_num_threads()
     yield kernels
     kernels.set_num_threads(before)
-    for raw in made:
-        assert (raw[:GUARD] == 0xA5).all() and (raw[-GUARD:] == 0xA5).all()
+    guard.check()
 
 
 @pytest.mark.parametrize("seed", range(60))

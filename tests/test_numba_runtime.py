@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from kernel_inputs import Guarded
 
 pytest.importorskip("numba")
 
@@ -457,26 +458,17 @@ def test_working_memory_that_grows_gives_the_old_block_back_first() -> None:
 
 
 # -- awkward memory -------------------------------------------------------------------------------
-GUARD = 64  # bytes before and after every result
 
 
 @pytest.fixture
 def guarded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Results lie between guard bytes, which must be whole in the end."""
-    made: list[Any] = []
-
-    def empty(shape: Any, dtype: Any, strides: Any = None) -> Any:
-        nbytes = math.prod(shape) * np.dtype(dtype).itemsize
-        raw = np.full(nbytes + 2 * GUARD, 0xA5, np.uint8)
-        made.append(raw)
-        return np.ndarray(shape, dtype, raw.data, GUARD, strides)
-
+    guard = Guarded()
     for module in (elementwise, loss, norm, operands, pool, reduce, strided):
-        monkeypatch.setattr(module, "empty", empty)
+        monkeypatch.setattr(module, "empty", guard.empty)
     yield
-    assert made
-    for raw in made:
-        assert (raw[:GUARD] == 0xA5).all() and (raw[-GUARD:] == 0xA5).all()
+    assert guard.made
+    guard.check()
 
 
 def _awkward(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, kinds: int = 5) -> Any:
