@@ -218,18 +218,17 @@ class NumbaBackend(FusedKernels):
         return super().sum(a, axes, keepdims)
 
     def max(self, a: Array, axes: Shape, keepdims: bool) -> Array:
-        if a.size >= reduce.LARGE and a.dtype == np.float32:
-            best = extremes.extreme_axes(a, axes, keepdims, True)
-            if best is not None:
-                return best
-        return np.maximum.reduce(a, axes, keepdims=keepdims)  # type: ignore[call-overload]
+        return self._extreme(np.maximum, a, axes, keepdims)
 
     def min(self, a: Array, axes: Shape, keepdims: bool) -> Array:
+        return self._extreme(np.minimum, a, axes, keepdims)
+
+    def _extreme(self, better: np.ufunc, a: Array, axes: Shape, keepdims: bool) -> Array:
         if a.size >= reduce.LARGE and a.dtype == np.float32:
-            best = extremes.extreme_axes(a, axes, keepdims, False)
+            best = extremes.extreme_axes(a, axes, keepdims, better is np.maximum)
             if best is not None:
                 return best
-        return np.minimum.reduce(a, axes, keepdims=keepdims)  # type: ignore[call-overload]
+        return better.reduce(a, axes, keepdims=keepdims)
 
     def argtop(self, a: Array, k: int, axis: int, largest: bool) -> Array:
         if select.accepts(a, k):

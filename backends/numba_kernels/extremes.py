@@ -19,7 +19,7 @@ from .lanes import vget, vput
 from .layout import copy_floats
 from .memory import empty
 from .order import dense_strides
-from .reduce import BLOCK, TILE, blocks_of_rows, plan
+from .reduce import BLOCK, blocks_of_rows, plan, tile_of
 from .runtime import Kernel, address, device, kernel_of
 from .simd import BYTES, WIDTH, _binary, _fold, load, store
 
@@ -104,12 +104,7 @@ def rows_kernel(largest: bool) -> Kernel:
         vput(y, vectors(a, b), columns)
 
     def run(chunk, worker, x, y, rows, kept, blocks, step, tiles):
-        piece, tile = chunk // tiles, chunk % tiles
-        n, block = piece // blocks, piece % blocks
-        first, column = block * step, tile * TILE
-        count, columns = min(step, rows - first), min(TILE, kept - column)
-        source = x + 4 * ((n * rows + first) * kept + column)
-        target = y + 4 * (piece * kept + column)
+        source, target, count, columns = tile_of(chunk, x, y, rows, kept, blocks, step, tiles)
         whole = columns // WIDTH * WIDTH if columns > 2 * WIDTH else 0
         if whole:
             wide(target, source, 4 * kept, count, whole)

@@ -113,15 +113,23 @@ def _add_narrow_rows(y, x, pitch, rows, columns):
             vput(y + 4 * c + BYTES, b + v, m)
 
 
-@kernel
-def sum_rows(chunk, worker, x, y, rows, kept, blocks, step, tiles):
-    """y[n, block, :] = Σ of ``step`` rows of x[n, :, :], for one tile of the columns a chunk."""
+@device
+def tile_of(chunk, x, y, rows, kept, blocks, step, tiles):
+    """A chunk's part of x (n, rows, kept), its place in y (n, blocks, kept), and how many rows and
+    columns it has."""
     piece, tile = chunk // tiles, chunk % tiles
     n, block = piece // blocks, piece % blocks
     first, column = block * step, tile * TILE
     count, columns = min(step, rows - first), min(TILE, kept - column)
     source = x + 4 * ((n * rows + first) * kept + column)
     target = y + 4 * (piece * kept + column)
+    return source, target, count, columns
+
+
+@kernel
+def sum_rows(chunk, worker, x, y, rows, kept, blocks, step, tiles):
+    """y[n, block, :] = Σ of ``step`` rows of x[n, :, :], for one tile of the columns a chunk."""
+    source, target, count, columns = tile_of(chunk, x, y, rows, kept, blocks, step, tiles)
     if columns <= 2 * WIDTH:
         _add_narrow_rows(target, source, 4 * kept, count, columns)
     else:
