@@ -31,9 +31,8 @@ def guarded(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     guard.check()
 
 
-@pytest.mark.parametrize("seed", range(60))
-def test_sums(guarded: Any, seed: int) -> None:
-    """Over every choice of axes, against float64; the same bits on one thread and on three."""
+def drawn(seed: int) -> tuple[np.random.Generator, list[int], Any]:
+    """A generator, an order of axes and numbers that lie in memory in that order."""
     rng = np.random.default_rng(seed)
     ndim = 1 + seed % 4
     shape = [int(n) for n in rng.integers(1, LARGEST[ndim], ndim)]
@@ -41,6 +40,14 @@ def test_sums(guarded: Any, seed: int) -> None:
         shape = [int(rng.integers(500, 3000)), *(min(n, 9) for n in shape[1:])]
     order = [int(i) for i in rng.permutation(ndim)]
     a = rng.standard_normal([shape[i] for i in order], dtype=np.float32)
+    return rng, order, a
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_sums(guarded: Any, seed: int) -> None:
+    """Over every choice of axes, against float64; the same bits on one thread and on three."""
+    rng, order, a = drawn(seed)
+    ndim = a.ndim
     a = a.transpose(np.argsort(order))
     wide = a.astype(np.float64)
     for number in range(1, 2**ndim):
@@ -59,13 +66,8 @@ def test_sums(guarded: Any, seed: int) -> None:
 def test_extremes(guarded: Any, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     """Over every choice of axes, with infinities and NaN; the same bits on one thread and three."""
     monkeypatch.setattr(extremes, "empty", reduce.empty)
-    rng = np.random.default_rng(seed)
-    ndim = 1 + seed % 4
-    shape = [int(n) for n in rng.integers(1, LARGEST[ndim], ndim)]
-    if seed % 8 > 4:  # many rows, few columns
-        shape = [int(rng.integers(500, 3000)), *(min(n, 9) for n in shape[1:])]
-    order = [int(i) for i in rng.permutation(ndim)]
-    a = rng.standard_normal([shape[i] for i in order], dtype=np.float32)
+    rng, order, a = drawn(seed)
+    ndim = a.ndim
     a -= np.float32(5 * (seed % 3 - 1))  # all of one sign: nothing beside the array may take part
     a.reshape(-1)[rng.integers(a.size, size=seed % 4)] = rng.choice([np.nan, np.inf, -np.inf])
     a = a.transpose(np.argsort(order))
