@@ -323,17 +323,7 @@ class NumbaBackend(FusedKernels):
         g = self.relu_grad(gy, y)
         return (*self.batch_norm_grad(g, x, mean, var, weight, eps), g if residual else None)
 
-    # -- softmax and its cross-entropy ------------------------------------------------------------
-    def softmax(self, x: Array, axis: int) -> Array:
-        if axis in (-1, x.ndim - 1) and loss.is_rows(x):
-            return loss.softmax(loss.softmax_rows, x)
-        return super().softmax(x, axis)
-
-    def log_softmax(self, x: Array, axis: int) -> Array:
-        if axis in (-1, x.ndim - 1) and loss.is_rows(x):
-            return loss.softmax(loss.log_softmax_rows, x)
-        return super().log_softmax(x, axis)
-
+    # -- cross-entropy ----------------------------------------------------------------------------
     def cross_entropy(self, logits: Array, target: Array) -> tuple[Array, Array]:
         if loss.is_rows(logits):
             return loss.cross_entropy(logits, np.ascontiguousarray(target, np.int64))

@@ -542,3 +542,15 @@ def test_a_cell_that_does_not_exist_is_an_error() -> None:
             kernels.getitem(x, (kernels.asarray(numbers),))
         with pytest.raises(IndexError):
             kernels.index_add((50, 200), (numbers,), np.zeros((100, 200), "float32"))
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_softmax_along_an_axis_counted_from_the_end(kernels: Backend, name: str) -> None:
+    x, g = (a.astype(np.float32) for a in normal(4, (2, 5, 3, 4), (2, 5, 3, 4)))
+    for axis in range(4):
+        a, b = put(kernels, x, g)
+        forward, gradient = getattr(kernels, name), getattr(kernels, f"{name}_grad")
+        y = forward(a, axis)
+        np.testing.assert_array_equal(kernels.to_numpy(forward(a, axis - 4)), kernels.to_numpy(y))
+        found = kernels.to_numpy(gradient(b, y, axis - 4))
+        np.testing.assert_array_equal(found, kernels.to_numpy(gradient(b, y, axis)))

@@ -116,14 +116,6 @@ def launch(kernel: Any, rows: int, n: int, *arguments: int) -> None:
     run(-(-rows // step), *arguments, rows, n, step)
 
 
-def softmax(kernel: Any, x: Any) -> Any:
-    """``softmax_rows`` or ``log_softmax_rows`` of x along its last axis."""
-    y = empty(x.shape, x.dtype)
-    n = x.shape[-1]
-    launch(kernel, x.size // n, n, address(x), address(y), address(EDGE))
-    return y
-
-
 def cross_entropy(logits: Any, target: Any) -> tuple[Any, Any]:
     """(losses, probabilities) of contiguous float32 logits (N, K) and int64 classes (N,)."""
     rows, n = logits.shape

@@ -100,7 +100,7 @@ def forward(x: Any, axis: int, log: bool) -> Any:
     axes = order(x.shape, x.strides, 4) if x.dtype == f4 and x.ndim else None
     if axes is None:
         return None
-    outer, n, inner = _split(x.shape, axes, axis)
+    outer, n, inner = _split(x.shape, axes, axis % x.ndim)
     y = empty(x.shape, f4, dense_strides(x.shape, axes, 4))
     if inner == 1:
         rows = loss.log_softmax_rows if log else loss.softmax_rows
@@ -116,7 +116,7 @@ def gradient(g: Any, y: Any, axis: int, log: bool) -> Any:
     axes = order(y.shape, y.strides, 4) if y.dtype == f4 == g.dtype and y.ndim else None
     if axes is None:
         return None
-    outer, n, inner = _split(y.shape, axes, axis)
+    outer, n, inner = _split(y.shape, axes, axis % y.ndim)
     gx = empty(y.shape, f4, dense_strides(y.shape, axes, 4))
     if order(g.shape, g.strides, 4) != axes:
         np.copyto(gx, g)
