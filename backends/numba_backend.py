@@ -31,8 +31,11 @@ from .numba_kernels import (
     warp,
 )
 
-BINARY = "add subtract multiply divide maximum minimum".split()
-UNARY = "negative absolute sqrt exp log tanh".split()
+BINARY = (
+    "add subtract multiply divide maximum minimum equal not_equal less less_equal greater "
+    "greater_equal logical_and logical_or logical_xor bitwise_and bitwise_or bitwise_xor"
+).split()
+UNARY = "negative absolute sign sqrt exp log tanh isnan isinf isfinite logical_not".split()
 
 
 class NumbaBackend(FusedKernels):
@@ -215,6 +218,8 @@ class NumbaBackend(FusedKernels):
                 return total
         if a.dtype == np.float32:
             return np.add.reduce(a, axes, keepdims=keepdims)  # type: ignore[call-overload]
+        if a.dtype == np.bool_ and len(axes) == a.ndim and not keepdims:
+            return np.array(np.count_nonzero(a))  # many bytes at once
         return super().sum(a, axes, keepdims)
 
     def max(self, a: Array, axes: Shape, keepdims: bool) -> Array:

@@ -14,6 +14,7 @@ from tinygrad_cnn.backend import load_backend
 pytest.importorskip("numba")
 memory = pytest.importorskip("tinygrad_cnn.backends.numba_kernels.memory")
 elementwise = pytest.importorskip("tinygrad_cnn.backends.numba_kernels.elementwise")
+elements = pytest.importorskip("tinygrad_cnn.backends.numba_kernels.elements")
 REFERENCE: Any = load_backend("numpy")
 SPECIAL = [0.0, -0.0, np.inf, -np.inf, np.nan]
 
@@ -63,7 +64,7 @@ def test_power(kernels: Any, exponent: float, dtype: Any) -> None:
         np.testing.assert_array_equal(found[~finite], wanted[~finite])
         np.testing.assert_array_equal(np.signbit(found[~finite]), np.signbit(wanted[~finite]))
         error = np.abs(found[finite].astype(np.longdouble) - exact[finite])
-        limit = 4 if exponent in elementwise.POWERS else 64
+        limit = 4 if exponent in elements.POWERS else 64
         assert (error <= limit * np.spacing(np.abs(wanted[finite]))).all(), name
         if name != "gaps":  # whose copy has another order, so may go another way
             into = np.array(x)
@@ -121,3 +122,92 @@ def test_operands_constant_along_some_axes(
             into = np.array(a)
             assert kernels.subtract(into, b, out=into) is into
             np.testing.assert_array_equal(into, a - b)
+
+
+COMPARED = "equal not_equal less less_equal greater greater_equal".split()
+
+
+def assert_same(found: Any, wanted: Any, name: str = "") -> None:
+    assert found.dtype == wanted.dtype and found.shape == wanted.shape, name
+    np.testing.assert_array_equal(found, wanted, err_msg=name)
+    if wanted.dtype.kind == "f":
+        np.testing.assert_array_equal(np.signbit(found), np.signbit(wanted), err_msg=name)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, np.int32, np.float16])
+@pytest.mark.parametrize("name", COMPARED)
+def test_comparisons(kernels: Any, name: str, dtype: Any) -> None:
+    """Any memory order, repeated operands and numbers on both sides, NaN and numbers that do not
+    fit the dtype: what NumPy says, on any number of threads."""
+    rng = np.random.default_rng(7)
+    a = rng.integers(-2, 3, (9, 8, 27, 31)).astype(dtype)
+    b = rng.integers(-2, 3, (9, 8, 27, 31)).astype(dtype)
+    numbers: list[Any] = [1, -2, 0.5]
+    if a.dtype.kind == "f":
+        a.reshape(-1)[:5], b.reshape(-1)[3:8] = SPECIAL, SPECIAL
+        numbers += [np.inf, np.nan, -0.0]
+    else:
+        numbers += [2**70, -(2**63)]
+    operate, reference = getattr(kernels, name), getattr(np, name)
+    for (where, x), y in zip(laid_out(a).items(), laid_out(b).values(), strict=True):
+        others = [y, x, *numbers]
+        others += [y[:1, :, :1, :1], y[:, :1], y[:, :, :1, :1]] if x.ndim == 4 else []
+        for other in others:
+            assert_same(same_on_all_threads(kernels, lambda x=x, o=other: operate(x, o)),
+                        reference(x, other), where)  # fmt: skip
+            assert_same(operate(other, x), reference(other, x), where)
+    into = np.zeros(a.shape, bool)
+    assert operate(a, b, out=into) is into
+    assert_same(into, reference(a, b))
+
+
+@pytest.mark.parametrize("kind", ["logical", "bitwise"])
+@pytest.mark.parametrize("name", ["and", "or", "xor"])
+def test_logic_of_booleans(kernels: Any, kind: str, name: str) -> None:
+    rng = np.random.default_rng(8)
+    a, b = rng.random((2, 9, 8, 27, 31)) < 0.5
+    operate, reference = getattr(kernels, f"{kind}_{name}"), getattr(np, f"{kind}_{name}")
+    for (where, x), y in zip(laid_out(a).items(), laid_out(b).values(), strict=True):
+        others = [y, x, True, *([y[:1, :, :1, :1], y[:, :1]] if x.ndim == 4 else [])]
+        for other in others:
+            assert_same(same_on_all_threads(kernels, lambda x=x, o=other: operate(x, o)),
+                        reference(x, other), where)  # fmt: skip
+            assert_same(operate(other, x), reference(other, x), where)
+        assert_same(kernels.logical_not(x), ~x, where)
+        assert kernels.sum(x, tuple(range(x.ndim)), False) == x.sum()
+    into = np.array(a)
+    assert operate(into, b, out=into) is into
+    assert_same(into, reference(a, b))
+
+
+@pytest.mark.parametrize("name", ["sign", "isnan", "isinf", "isfinite", "absolute", "negative"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+def test_signs_and_tests_of_numbers(kernels: Any, name: str, dtype: Any) -> None:
+    a = np.random.default_rng(9).standard_normal((9, 8, 27, 31)).astype(dtype)
+    a.reshape(-1)[: 5 * len(SPECIAL)] = SPECIAL * 5
+    a.reshape(-1)[-1] = -np.nan
+    for where, x in laid_out(a).items():
+        found = same_on_all_threads(kernels, lambda x=x: getattr(kernels, name)(x))
+        wanted = getattr(np, name)(x)
+        assert found.dtype == wanted.dtype and found.shape == wanted.shape, where
+        np.testing.assert_array_equal(found, wanted, err_msg=where)
+        known = ~np.isnan(x)
+        np.testing.assert_array_equal(np.signbit(found[known]), np.signbit(wanted[known]))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, np.int32, bool])
+def test_choice_by_a_condition(kernels: Any, dtype: Any) -> None:
+    """Arrays, arrays of one number and numbers in both places; the bits are those of the chosen."""
+    rng = np.random.default_rng(10)
+    c, a = rng.random((9, 8, 27, 31)) < 0.5, rng.integers(-9, 9, (9, 8, 27, 31)).astype(dtype)
+    b = (a * 3 + 1).astype(dtype)
+    if a.dtype.kind == "f":
+        b.reshape(-1)[-5:] = SPECIAL
+    for (where, condition), x, y in zip(
+        laid_out(c).items(), laid_out(a).values(), laid_out(b).values(), strict=True
+    ):
+        for first, second in ((x, y), (x, 1), (2.5, y), (x, np.array(3, dtype)),
+                              (x, np.array([[3]], dtype)), (1, 0.0)):  # fmt: skip
+            choose = lambda k, c=condition, f=first, s=second: k.where(c, f, s)  # noqa: E731
+            assert_same(same_on_all_threads(kernels, lambda: choose(kernels)),  # noqa: B023
+                        choose(REFERENCE), where)  # fmt: skip

@@ -48,12 +48,12 @@ import json, warnings
 import numpy as np
 with warnings.catch_warnings(record=True) as seen:
     warnings.simplefilter("always")
-    from tinygrad_cnn.backends.numba_kernels import cache, elementwise, runtime
+    from tinygrad_cnn.backends.numba_kernels import cache, loops, runtime
     compiled = []
     runtime.on_compile(lambda name, seconds: seconds is None or compiled.append(name))
     x = np.arange(40000, dtype=np.float32) - 20000
     y = np.empty_like(x)
-    relu = elementwise.unary_kernel("relu", "float32")
+    relu = loops.unary_kernel("relu", "float32")
     relu.serial(3, runtime.address(x), runtime.address(y), x.size, 0)
 assert (y == np.maximum(x, 0)).all()
 print(json.dumps({"compiled": compiled, "key": runtime.source_key(), "folder": str(cache.folder()),
@@ -104,7 +104,7 @@ def test_code_is_kept_until_any_source_changes(tmp_path: Path) -> None:
     environment = _environment(site, tmp_path / "cache")
     both = [_start(site, environment) for _ in range(2)]
     first = [_finish(process) for process in both]
-    assert any("elementwise.relu_float32" in found["compiled"] for found in first)
+    assert any("loops.relu_float32" in found["compiled"] for found in first)
     loaded = _finish(_start(site, environment))
     assert loaded["compiled"] == [] and loaded["warnings"] == []
 
@@ -114,24 +114,24 @@ def test_code_is_kept_until_any_source_changes(tmp_path: Path) -> None:
         content = bytearray(file.read_bytes())
         content[len(content) // 2] ^= 1
         file.write_bytes(content)
-    assert "elementwise.relu_float32" in _finish(_start(site, environment))["compiled"]
+    assert "loops.relu_float32" in _finish(_start(site, environment))["compiled"]
 
     helper = site / "tinygrad_cnn" / "backends" / "numba_kernels" / "access.py"
     helper.write_text(helper.read_text(encoding="utf-8") + "\n# edited\n", encoding="utf-8")
     edited = _finish(_start(site, environment))
     assert edited["key"] != loaded["key"]
-    assert "elementwise.relu_float32" in edited["compiled"]
+    assert "loops.relu_float32" in edited["compiled"]
 
 
 FACTORY = """
 import json, sys
 import numpy as np
-from tinygrad_cnn.backends.numba_kernels import elementwise, runtime
+from tinygrad_cnn.backends.numba_kernels import loops, runtime
 x = np.linspace(-1, 1, 1000, dtype=np.float32)
 y = np.empty_like(x)
 errors = {}
 for name in sys.argv[1:]:
-    kernel = elementwise.unary_kernel(name, "float32")
+    kernel = loops.unary_kernel(name, "float32")
     kernel.serial(1, runtime.address(x), runtime.address(y), x.size, 0)
     expected = np.maximum(x, 0) if name == "relu" else getattr(np, name)(x)
     errors[name] = float(np.abs(y - expected).max())

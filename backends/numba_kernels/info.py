@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import cumulate, elementwise, gather, reduce, select, strided
+from . import cumulate, elements, elementwise, gather, reduce, select, strided
 
 
 def kernel_info() -> list[tuple[str, str]]:
@@ -16,9 +16,20 @@ def kernel_info() -> list[tuple[str, str]]:
             "add subtract multiply divide maximum minimum",
             f"float32 and float64 {large}: parallel loops; {alike}",
         ),
-        ("relu relu_grad negative absolute sqrt", f"float32 and float64 {large}: parallel loops"),
         (
-            "power by " + ", ".join(map(str, sorted(elementwise.POWERS))),
+            "relu relu_grad negative absolute sign sqrt isnan isinf isfinite",
+            f"float32 and float64 {large}: parallel loops",
+        ),
+        (
+            "equal not_equal less less_equal greater greater_equal",
+            f"float32, float64 and int64 {large}: parallel loops; {alike}",
+        ),
+        (
+            "logical and bitwise operations",
+            f"booleans from {elementwise.BOOLEANS * elementwise.LARGE:,} elements: parallel loops",
+        ),
+        (
+            "power by " + ", ".join(map(str, sorted(elements.POWERS))),
             f"float32 and float64 from {elementwise.FEW:,} elements: products and roots",
         ),
         ("exp log tanh sigmoid erf", f"float32 {large}: parallel polynomials"),
@@ -32,7 +43,7 @@ def kernel_info() -> list[tuple[str, str]]:
             "indexing by numbers along one axis, take_along_axis, their adjoints",
             f"float32 from {gather.LARGE:,} elements: rows in parallel",
         ),
-        ("where", f"float32 {large}: parallel loop"),
+        ("where", f"float32, float64 and int64 {large}: parallel loop"),
         ("copy assign pad concatenate reshape, slices' gradients", f"{moved}: tiles in parallel"),
         ("random_bits random_uniform random_normal", "float32 and float64: Philox in parallel"),
         ("sum", f"float32 {total}, what is kept in up to two pieces of memory: blocks in parallel"),

@@ -36,10 +36,10 @@ def ordered(a: Any, axes: Order) -> Any:
     return a if order_of(a, a.shape) == axes else strided.ordered(a, axes)
 
 
-def dense(a: Any) -> tuple[Any, Order | None, Any]:
-    """A dense copy of ``a``, its order, and where the result goes: over the copy."""
+def dense(a: Any) -> tuple[Any, Order | None]:
+    """A dense copy of ``a`` and its order."""
     made = strided.copy(a)
-    return (a, None, None) if made is None else (made, order_of(made, made.shape), made)
+    return (a, None) if made is None else (made, order_of(made, made.shape))
 
 
 def repeated(b: Any, a: Any, axes: Order) -> Any:
@@ -52,9 +52,10 @@ def repeated(b: Any, a: Any, axes: Order) -> Any:
 
 def short(b: Any, dtype: Any) -> Any:
     """An operand that is repeated, as a 1-D array of ``dtype``; None when that would change the
-    result's dtype."""
+    result's dtype, or the number."""
     if type(b) is float or type(b) is int:
-        return np.array([b], dtype)
+        fits = dtype.kind == "f" or (type(b) is int and -(2**63) <= b < 2**63)
+        return np.array([b], dtype) if fits else None
     if type(b) is np.ndarray and b.dtype == dtype:
         return np.array(b.reshape(-1))  # a copy: it may share memory with the result
     return None
@@ -66,12 +67,12 @@ def _overlaps(a: Any, start: int, nbytes: int) -> bool:
     return mine != start and mine < start + nbytes and start < mine + a.nbytes
 
 
-def result(a: Any, axes: Order, out: Any, others: tuple[Any, ...]) -> Any:
-    """The array to write: ``out`` when it is like ``a`` and apart from the operands, None when it
-    is not usable."""
+def result(a: Any, dtype: Any, axes: Order, out: Any, others: tuple[Any, ...]) -> Any:
+    """The array of ``dtype`` to write: ``out`` when it is like ``a`` and apart from the operands,
+    None when it is not usable."""
     if out is None:
-        return empty(a.shape, a.dtype, dense_strides(a.shape, axes, a.itemsize))
-    if out.shape != a.shape or out.dtype != a.dtype or not out.flags.writeable:
+        return empty(a.shape, dtype, dense_strides(a.shape, axes, dtype.itemsize))
+    if out.shape != a.shape or out.dtype != dtype or not out.flags.writeable:
         return None
     if order(out.shape, out.strides, out.itemsize) != axes:
         return None
