@@ -23,6 +23,7 @@ SPECIAL = [0.0, -0.0, np.inf, -np.inf, np.nan]
 def kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The backend with its kernels for arrays of any size."""
     monkeypatch.setattr(elementwise, "LARGE", 1)
+    monkeypatch.setattr(elementwise, "SIMPLE", 1)
     monkeypatch.setattr(elementwise.strided, "FLAT", 1)
     made: Any = load_backend("numba")
     before = made.get_num_threads()

@@ -58,8 +58,13 @@ POWERS = {
 POLYNOMIALS = {"exp": exp32, "log": log32, "tanh": tanh32, "sigmoid": sigmoid32, "erf": erf32}
 
 _TESTS = {"isnan", "isinf", "isfinite"}
-_ARITHMETIC = {"add", "subtract", "multiply", "divide", "maximum", "minimum", "relu_grad"}
-_EXACT = {"relu", "negative", "absolute", "sign", "sqrt", *POWERS.values(), *_TESTS, *_ARITHMETIC}
+_ARITHMETIC = {"add", "subtract", "multiply", "divide", "maximum", "minimum"}
+_EXACT = {
+    "relu_grad", "relu", "negative", "absolute", "sign", "sqrt", *POWERS.values(), *_TESTS,
+    *_ARITHMETIC,
+}  # fmt: skip
+# What NumPy does in vectors, too, in one pass.
+PLAIN = {*COMPARISONS, *TRUTHS, *_TESTS, *_ARITHMETIC, "relu", "negative", "absolute", "sqrt"}
 _OF = {
     "float32": {*_EXACT, *COMPARISONS, *POLYNOMIALS}, "float64": {*_EXACT, *COMPARISONS},
     "int64": set(COMPARISONS), "bool": set(TRUTHS),

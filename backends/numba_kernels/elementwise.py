@@ -1,8 +1,8 @@
 """Elementwise operations on large arrays, at the speed of memory.
 
-An operation runs here when its result has at least ``LARGE`` elements and ``elements.py`` has its
-function for their dtype: arithmetic of float32 and float64, comparisons of int64 as well, logic of
-booleans, the polynomials of float32. Memory is walked as one run: operands of the same dense memory
+An operation runs here when it has at least ``LARGE`` elements (``SIMPLE`` bytes) and
+``elements.py`` has its function for their dtype: arithmetic of float32 and float64, comparisons of
+int64 as well, logic of booleans, the polynomials of float32. Memory is walked as one run: operands of the same dense memory
 order, or one of them a scalar or varying along one axis only (a bias along the channels). An
 operand of any other order or shape is first copied to that of the result (operands.py). All else
 goes to the NumPy function, whose result is the definition. ``loops.py`` has the loops.
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from . import memory, strided
-from .elements import BOOL, NAMES, POLYNOMIALS, POWERS, has, result_of
+from .elements import BOOL, NAMES, PLAIN, POLYNOMIALS, POWERS, has, result_of
 from .loops import (
     BUFFER,
     CHUNK,
@@ -35,8 +35,8 @@ from .order import Order, dense_strides, order, split, varying_axis
 from .runtime import address, max_workers
 
 LARGE = 32768  # elements: below it NumPy has finished before the threads have started
+SIMPLE = 3 << 17  # bytes: the same for what NumPy does in one pass of vectors
 FEW = 4096  # the same for powers, which NumPy computes in 1 ns each, of negative numbers in 60
-BOOLEANS = 4  # times LARGE for them, as they are that much smaller
 PERIOD = 512  # a repeated operand is tiled to at least this many elements
 RUN = 32  # elements a channel must be constant for to be worth a loop of its own
 
@@ -46,18 +46,14 @@ Ufunc = Callable[..., Any]
 # ---------------------------------------------------------------------------------------------
 # Choosing a loop
 # ---------------------------------------------------------------------------------------------
-def _buffers(z: Any, *operands: Any) -> Any:
-    """Room for the pieces of a result that is worth streaming, else an array without elements.
+def _buffers(z: Any, *operands: Any) -> int:
+    """Where the pieces of a result that is worth streaming are computed, else 0.
 
     In place there is nothing to gain, as what is overwritten had to be read.
     """
-    streams = z.nbytes > memory.STREAM_BYTES and all(address(z) != address(a) for a in operands)
-    return empty((max_workers() * BUFFER // 4 if streams else 0,), np.float32)
-
-
-def _where(buffers: Any) -> int:
-    """Its address, 0 without elements."""
-    return address(buffers) if buffers.size else 0
+    if z.nbytes <= memory.STREAM_BYTES or any(address(z) == address(a) for a in operands):
+        return 0
+    return memory.scratch(max_workers() * BUFFER)
 
 
 def _over(name: str, copy: Any, out: Any) -> Any:
@@ -93,11 +89,11 @@ def _broadcast(name: str, a: Any, b: Any, out: Any, short_first: bool) -> Any:
     if channels > 1 and inner > 1:
         small = np.repeat(small, inner)
     if small.size < PERIOD:
-        small = np.tile(small, -(-PERIOD // small.size))
-    step, buffers = small.size * max(1, CHUNK // small.size), _buffers(z, a)
+        small = np.repeat(small[None], -(-PERIOD // small.size), 0).reshape(-1)
+    step = small.size * max(1, CHUNK // small.size)
     periodic_kernel(name, NAMES[a.dtype], short_first)(
         -(-a.size // step), *map(address, (a, small, z)), a.size, small.size, step,
-        _where(buffers),
+        _buffers(z, a),
     )  # fmt: skip
     return z
 
@@ -106,11 +102,11 @@ def _planes(
     name: str, a: Any, small: Any, z: Any, planes: int, channels: int, short_first: bool
 ) -> Any:
     """z = f(a, small) of planes in memory, with one number a channel."""
-    inner, buffers = a.size // planes, _buffers(z, a)
+    inner = a.size // planes
     step = max(1, CHUNK // inner)
     planes_kernel(name, NAMES[a.dtype], short_first)(
         -(-planes // step), *map(address, (a, small, z)), planes, channels, inner, step,
-        _where(buffers),
+        _buffers(z, a),
     )  # fmt: skip
     return z
 
@@ -135,49 +131,54 @@ def _between(name: str, a: Any, b: Any, axes: Order, out: Any, short_first: bool
     z = result(a, result_of(name, a.dtype), axes, out, (a,))
     if z is None or row == 1:
         return z if z is None else _planes(name, a, small, z, samples, samples, short_first)
-    small, buffers = np.tile(small, (1, -(-PERIOD // row))), _buffers(z, a)
+    small = np.tile(small, (1, -(-PERIOD // row)))
     length, period = inner * row, small.shape[1]
     step = period * max(1, CHUNK // period)
     blocks = -(-length // step)
     samples_kernel(name, NAMES[a.dtype], short_first)(
         samples * blocks, *map(address, (a, small, z)), length, period, blocks, step,
-        _where(buffers),
+        _buffers(z, a),
     )  # fmt: skip
     return z
 
 
-def _takes(name: str, a: Any) -> bool:
-    """Whether there is a loop for this array and it is worth starting."""
-    return has(name, a.dtype) and (a.dtype != BOOL or a.size >= BOOLEANS * LARGE)
+def _takes(name: str, a: Any, alike: bool) -> bool:
+    """Whether there is a loop for this array and it is worth starting; operands that are ``alike``
+    (of the same memory order, or one a number) are no trouble to NumPy."""
+    return has(name, a.dtype) and (a.nbytes >= SIMPLE or not (alike and name in PLAIN))
 
 
 def binary(name: str, a: Any, b: Any, out: Any) -> Any:
     """f(a, b) of two operands of which one is a large NumPy array; None when NumPy should do it."""
     first, second = type(a) is np.ndarray, type(b) is np.ndarray
     if first and second and a.shape == b.shape:
-        if a.dtype != b.dtype or not _takes(name, a):
+        if a.dtype != b.dtype or not _takes(name, a, a.strides == b.strides):
             return None
-        axes = common_order(a, b) if out is None else order_of(out, a.shape)
-        if axes is None:
-            return None
-        a, b = ordered(a, axes), ordered(b, axes)
-        if a is None or b is None:
-            return None
+        axes = order(a.shape, a.strides, a.itemsize)
+        if axes is None or a.strides != b.strides or out is not None:
+            axes = common_order(a, b) if out is None else order_of(out, a.shape)
+            if axes is None:
+                return None
+            a, b = ordered(a, axes), ordered(b, axes)
+            if a is None or b is None:
+                return None
         z = result(a, result_of(name, a.dtype), axes, out, (a, b))
         if z is not None:
-            n, buffers = a.size, _buffers(z, a, b)
+            places = address(a), address(b), address(z)
             flat_kernel(name, NAMES[a.dtype])(
-                -(-n // CHUNK), address(a), address(b), address(z), n, _where(buffers)
+                -(-a.size // CHUNK), *places, a.size, _buffers(z, a, b)
             )
         return z
     if first and (not second or a.size > b.size):
-        return _broadcast(name, a, b, out, False) if _takes(name, a) else None
-    return _broadcast(name, b, a, out, True) if second and _takes(name, b) else None
+        taken = _takes(name, a, not second or b.size == 1)
+        return _broadcast(name, a, b, out, False) if taken else None
+    taken = second and _takes(name, b, not first or a.size == 1)
+    return _broadcast(name, b, a, out, True) if taken else None
 
 
 def unary(name: str, a: Any, out: Any) -> Any:
     """f(a) of a large NumPy array; None when NumPy should do it."""
-    if not _takes(name, a):
+    if not _takes(name, a, True):
         return None
     axes = order(a.shape, a.strides, a.itemsize)
     if axes is None and out is None and (name in POLYNOMIALS or a.size >= strided.FLAT):
@@ -188,7 +189,7 @@ def unary(name: str, a: Any, out: Any) -> Any:
         # Polynomials take longer than memory does: another pass would only add to it.
         buffers = _buffers(z, z if name in POLYNOMIALS else a)
         unary_kernel(name, NAMES[a.dtype])(
-            -(-a.size // CHUNK), address(a), address(z), a.size, _where(buffers)
+            -(-a.size // CHUNK), address(a), address(z), a.size, buffers
         )
     return z
 
@@ -231,8 +232,8 @@ def slope(g: Any, x: Any, factor: float) -> Any:
         empty(x.shape, x.dtype, dense_strides(x.shape, axes, 4)),
         np.array([factor], x.dtype),
     )
-    buffers = _buffers(z)
-    slope_kernel()(-(-x.size // CHUNK), *map(address, (g, x, z, number)), x.size, _where(buffers))
+    places = map(address, (g, x, z, number))
+    slope_kernel()(-(-x.size // CHUNK), *places, x.size, _buffers(z))
     return z
 
 

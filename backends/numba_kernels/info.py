@@ -9,24 +9,25 @@ def kernel_info() -> list[tuple[str, str]]:
     """(operations, what runs them and when) for all but convolution, which ``dispatch.explain``
     covers. What the conditions exclude is run by NumPy."""
     large, total = f"from {elementwise.LARGE:,} elements", f"from {reduce.LARGE:,} elements"
+    simple = f"{large} ({elementwise.SIMPLE >> 10} KB in one memory order)"
     alike = "operands of another memory order are copied first"
     moved = f"from {strided.LARGE:,} elements of 4 bytes, or of 8 in runs"
     return [
         (
             "add subtract multiply divide maximum minimum",
-            f"float32 and float64 {large}: parallel loops; {alike}",
+            f"float32 and float64 {simple}: parallel loops; {alike}",
         ),
         (
             "relu relu_grad negative absolute sign sqrt isnan isinf isfinite",
-            f"float32 and float64 {large}: parallel loops",
+            f"float32 and float64 {simple}: parallel loops",
         ),
         (
             "equal not_equal less less_equal greater greater_equal",
-            f"float32, float64 and int64 {large}: parallel loops; {alike}",
+            f"float32, float64 and int64 {simple}: parallel loops; {alike}",
         ),
         (
             "logical and bitwise operations",
-            f"booleans from {elementwise.BOOLEANS * elementwise.LARGE:,} elements: parallel loops",
+            f"booleans from {elementwise.SIMPLE >> 10} KB: parallel loops",
         ),
         (
             "power by " + ", ".join(map(str, sorted(elements.POWERS))),
