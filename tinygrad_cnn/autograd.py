@@ -27,7 +27,7 @@ from .checkpoint import checkpoint
 from .derivatives import hessian, hvp, jacobian, jvp, vjp
 from .function import Function
 from .geometry import Shape, broadcast_axes
-from .tensor import Edge, Op, Tensor, mode
+from .tensor import Edge, Op, Tensor, mode, shape_of
 
 __all__ = [
     "Anomaly", "Function", "backward", "checkpoint", "detect_anomaly", "enable_grad", "grad",
@@ -241,10 +241,10 @@ def _run(
             parts = _derivative(op, total, create)
             for part_op in inner:
                 (part_op.hooks or {}).pop(_CAPTURE)
-            for edge, part, shape in zip(op.edges, parts, op.shapes, strict=True):
+            for edge, part in zip(op.edges, parts, strict=True):
                 if part is None or edge is None or not (needed is None or edge in needed):
                     continue
-                if part.array.shape != shape:
+                if part.array.shape != (shape := shape_of(edge)):
                     part = _unbroadcast(op, part, shape)
                 sums.add(edge, part)
             if needed is not None:

@@ -17,7 +17,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from .backend import Array
+from .backend import Array, Backend
 from .dtypes import DType
 from .geometry import Shape
 from .tensor import Around, Op, Tensor, mode, next_age
@@ -100,17 +100,14 @@ class Fusion(Around):
         self.waiting: list[weakref.ref[Deferred]] = []
 
     def before(self, op: Op, inputs: tuple[Any, ...]) -> Tensor | None:
-        made = fuse(op, inputs) if self.waiting else None
-        return self.defer(op, inputs) if made is None and op.deferrable else made
+        return fuse(op, inputs) if self.waiting else None
 
-    def defer(self, op: Op, inputs: tuple[Any, ...]) -> Deferred:
-        """The output of ``op``, to be computed later; the inputs are computed now."""
-        kernels, arrays, recording = op.gather(inputs)
+    def later(self, op: Op, inputs: tuple[Any, ...], kernels: Backend) -> Deferred | None:
+        if not op.deferrable:
+            return None
         made = Deferred.__new__(Deferred)
         made.op, made.operands, made.backend = op, inputs, kernels
-        made._shape, made._dtype = op.output_shape(*inputs), arrays[0].dtype
-        if recording:
-            op.record(inputs, made)
+        made._shape, made._dtype = op.output_shape(*inputs), inputs[0].dtype
         self.waiting.append(weakref.ref(made))
         return made
 
@@ -142,14 +139,13 @@ def take_over(op: Op, t: Deferred) -> Tensor:
     if op.deferrable and isinstance(mode.around, Fusion):
         made = late = Deferred.__new__(Deferred)
         late.op, late.operands, late._shape, late._dtype = op, t.operands, t._shape, t._dtype
+        late.backend = t.backend
         mode.around.waiting.append(weakref.ref(late))
     else:
-        made = Tensor.__new__(Tensor)
         arrays = [o.array if isinstance(o, Tensor) else o for o in t.operands]
-        made.array = op.forward(t.backend, *arrays)
-    made.backend = t.backend
+        made = Tensor._wrap(op.forward(t.backend, *arrays), t.backend)
     if t.grad_fn is first and mode.record:
-        op.edges, op.shapes, op.age = first.edges, first.shapes, next_age()
+        op.edges, op.made, op.age = first.edges, made.shape, next_age()
         op.inputs, op.versions = first.inputs, first.versions
         made.requires_grad, made.grad_fn = True, op
         if op.saves_output and type(made) is Tensor:

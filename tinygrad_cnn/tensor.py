@@ -31,6 +31,7 @@ from .geometry import Shape
 
 if TYPE_CHECKING:
     from .autograd import Anomaly
+    from .deferred import Deferred
 
 Edge = Any  # where a gradient goes: an Op (it made the input) or a leaf Tensor
 
@@ -40,6 +41,9 @@ class Around:
 
     def before(self, op: Op, inputs: tuple[Any, ...]) -> Tensor | None:
         """The output of ``op``, if it is not to be computed in the ordinary way."""
+
+    def later(self, op: Op, inputs: tuple[Any, ...], kernels: Backend) -> Deferred | None:
+        """The output of ``op``, if it is to be computed when somebody looks at it."""
 
     def after(self, op: Op, inputs: tuple[Any, ...], result: Tensor) -> None:
         """See what was computed."""
@@ -54,9 +58,10 @@ class Around:
 class _Mode(threading.local):
     """Per-thread switches: is the graph recorded, and does something follow the operations."""
 
-    record: bool = True
-    around: Around | None = None
-    anomaly: Anomaly | None = None  # equal to ``around`` while detect_anomaly is on
+    def __init__(self) -> None:  # runs in every thread that looks
+        self.record: bool = True
+        self.around: Around | None = None
+        self.anomaly: Anomaly | None = None  # equal to ``around`` while detect_anomaly is on
 
 
 mode = _Mode()
@@ -78,7 +83,7 @@ class Op:
 
     # What recording adds; all else in __dict__ are static parameters, so an Op can be replayed.
     RECORDED = frozenset(
-        "_needs age array constant_versions counter edges hooks inputs kept shapes source "
+        "_needs age array constant_versions counter edges hooks inputs kept made source "
         "versions".split()
     )
     age: int = 0  # the younger an operation, the smaller
@@ -89,8 +94,8 @@ class Op:
     hooks: dict[int, Callable[[Tensor], Tensor | None]] | None = None
     inputs: tuple[Tensor, ...] = ()  # when saves_inputs; Python scalars stand among them
     kept: Any = None  # weak reference to an output whose .grad is wanted
+    made: Shape  # of the output
     _needs: list[bool] | None = None  # set while a backward wants only some gradients
-    shapes: Any  # of the inputs
     source: str | None = None  # the caller's line, under detect_anomaly
     versions: list[int]  # of the inputs, when saves_inputs
     constant_versions: list[int]
@@ -131,42 +136,34 @@ class Op:
     def __repr__(self) -> str:
         return f"<{self.name}>"
 
+    @property
+    def shapes(self) -> list[Any]:
+        """The shapes of the inputs that have gradients; None in the places of others."""
+        return [None if edge is None else shape_of(edge) for edge in self.edges]
+
     def __call__(self, *inputs: Any) -> Tensor:
         """Compute the output of ``inputs`` (tensors, or Python scalars) and record how."""
-        around = mode.around
-        if around is not None and (made := around.before(self, inputs)) is not None:
-            return made
-        kernels, arrays, recording = self.gather(inputs)
-        out = self.forward(kernels, *arrays)
-        if isinstance(out, np.generic):
-            out = kernels.asarray(out)
-        result = Tensor.__new__(Tensor)  # Tensor._wrap without the call
-        result.array, result.backend = out, kernels
-        if recording and out.dtype.kind == "f":
-            self.record(inputs, result)
-            if self.saves_output:
-                self.keep_output(result)
-        if self.is_view:
-            result._link_view(inputs[0], self)
-        if around is not None:
-            around.after(self, inputs, result)
-        return result
+        return self.on(inputs)
 
-    def gather(self, inputs: tuple[Any, ...]) -> tuple[Backend, list[Any], bool]:
-        """The inputs' backend, their arrays, and whether the operation is to be recorded; sets
-        ``edges`` and ``shapes``.
+    def on(self, inputs: tuple[Any, ...]) -> Tensor:
+        """The same for inputs in a tuple, without the call of an object that is no function.
+
+        All operations pass here, so what a line costs counts: a look at a switch of this thread, at
+        an attribute that only the class has, and the unpacking of a list, a twentieth each of
+        adding two numbers.
 
         Raises ValueError when tensors of two backends meet."""
+        now = mode.__dict__
+        around = now["around"]
+        if around is not None and (fused := around.before(self, inputs)) is not None:
+            return fused  # type: ignore[no-any-return]
         kernels: Any = None
         arrays = []
         edges: list[Edge | None] = []
-        shapes: list[Shape | None] = []
         recording = False
         for t in inputs:
             if isinstance(t, Tensor):
-                array = t.array
-                arrays.append(array)
-                shapes.append(array.shape)
+                arrays.append(t.array)
                 if t.backend is not kernels:
                     if kernels is not None:
                         raise mixed_backends(self, inputs)
@@ -179,21 +176,42 @@ class Op:
                     continue
             else:
                 arrays.append(t)
-                shapes.append(None)
             edges.append(None)
-        self.edges, self.shapes = edges, shapes
-        return kernels, arrays, recording and mode.record
+        recording = recording and now["record"]
+        if around is not None and (late := around.later(self, inputs, kernels)) is not None:
+            if recording:
+                self.record(inputs, edges, late, late.shape)
+            return late  # type: ignore[no-any-return]
+        if len(arrays) == 2:
+            out = self.forward(kernels, arrays[0], arrays[1])
+        else:
+            out = self.forward(kernels, *arrays)
+        if type(out) is not np.ndarray and isinstance(out, np.generic):
+            out = kernels.asarray(out)
+        result = Tensor.__new__(Tensor)  # Tensor._wrap without the call
+        result.array, result.backend, result._version, result._base = out, kernels, None, None
+        result.requires_grad, result.grad_fn = False, None
+        if recording and out.dtype.kind == "f":
+            self.record(inputs, edges, result, out.shape)
+            if self.saves_output:
+                self.keep_output(result)
+        if self.is_view:
+            result._link_view(inputs[0], self)
+        if around is not None:
+            around.after(self, inputs, result)
+        return result
 
-    def record(self, inputs: tuple[Any, ...], result: Tensor) -> None:
+    def record(
+        self, inputs: tuple[Any, ...], edges: list[Edge | None], result: Tensor, shape: Shape
+    ) -> None:
         """Remember how ``result`` was made."""
-        self.age = next_age()
+        self.age, self.edges, self.made = next_age(), edges, shape
         if self.saves_inputs:
             self.inputs = inputs
             self.versions = [t.version if isinstance(t, Tensor) else 0 for t in inputs]
         if self.constants:
             self.constant_versions = [t.version for t in self.constants]
-        result.requires_grad = True
-        result.grad_fn = self
+        result.requires_grad, result.grad_fn = True, self
 
     def keep_output(self, result: Tensor) -> None:
         """Save the output for ``backward``, with the version it has now."""
@@ -208,6 +226,12 @@ class Op:
         fresh = type(self).__new__(type(self))
         fresh.__dict__.update({k: v for k, v in vars(self).items() if k not in self.RECORDED})
         return fresh(x)
+
+
+def shape_of(edge: Edge) -> Shape:
+    """The shape of the tensor whose gradient goes to ``edge``."""
+    made: Shape = edge.made if isinstance(edge, Op) else edge.array.shape
+    return made
 
 
 def mixed_backends(op: Op, inputs: Sequence[Any]) -> ValueError:
@@ -257,8 +281,9 @@ class Tensor(TensorMethods):
     @classmethod
     def _wrap(cls, array: Array, backend: Backend) -> Tensor:
         t = Tensor.__new__(Tensor)
-        t.array = array
-        t.backend = backend
+        t.array, t.backend = array, backend
+        # What every operation looks at: found here six times faster than in the class.
+        t.requires_grad, t.grad_fn, t._version, t._base = False, None, None, None
         return t
 
     # -- facts ---------------------------------------------------------------------------------

@@ -95,12 +95,12 @@ def _binary(name: str, op: type[Op], a: Operand, b: Operand) -> Tensor:
         if type(b) is Tensor:
             if a.array.dtype is b.array.dtype:
                 try:
-                    return op()(a, b)
+                    return op().on((a, b))
                 except ValueError:
                     operands(name, a, b)  # raises the error that names the shapes
                     raise
         elif type(b) in _NUMBERS and a.array.dtype.kind == "f":
-            return op()(a, b)
+            return op().on((a, b))
     if mode.around is not None and (made := fuse(op(), (a, b))) is not None:
         return made
     return op()(*operands(name, a, b))

@@ -25,10 +25,11 @@ class Concatenate(Op):
         self.axis = axis
 
     def forward(self, kernels: Backend, *arrays: Array) -> Array:
+        self.sizes = [a.shape[self.axis] for a in arrays]
         return kernels.concatenate(arrays, self.axis)
 
     def backward(self, grad: Tensor, out: None) -> tuple[Tensor, ...]:
-        return tuple(split(grad, [s[self.axis] for s in self.shapes], self.axis))
+        return tuple(split(grad, self.sizes, self.axis))
 
 
 class Pad(Op):
