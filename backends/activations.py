@@ -126,34 +126,14 @@ def _absolute_grad(k: Backend, g: Array, x: Array) -> Array:
     return k.multiply(g, k.sign(x))
 
 
-def _square(k: Backend, x: Array) -> Array:
-    return k.multiply(x, x)
-
-
-def _square_grad(k: Backend, g: Array, x: Array) -> Array:
-    return k.multiply(k.multiply(g, x), 2)
-
-
-def _huber(k: Backend, x: Array, delta: float) -> Array:
-    size = k.absolute(x)
-    near = k.minimum(size, delta)  # size·near − near²/2 is both formulas, without ∞ − ∞
-    return k.multiply(near, k.subtract(size, k.multiply(near, 0.5)))
-
-
-def _huber_grad(k: Backend, g: Array, x: Array, delta: float) -> Array:
-    return k.multiply(g, k.minimum(k.maximum(x, -delta), delta))
-
-
 Formula = Callable[..., Any]
 VALUES: dict[str, Formula] = {
     "elu": _elu, "silu": _silu, "gelu": _gelu, "gelu_tanh": _gelu_tanh, "softplus": _softplus,
     "log_sigmoid": _log_sigmoid, "hardtanh": _hardtanh, "hardswish": _hardswish,
-    "square": _square, "huber": _huber,
 }  # fmt: skip
 GRADIENTS: dict[str, Formula] = {
     "elu": _elu_grad, "silu": _silu_grad, "gelu": _gelu_grad, "gelu_tanh": _gelu_tanh_grad,
     "softplus": _softplus_grad, "log_sigmoid": _log_sigmoid_grad, "hardtanh": _hardtanh_grad,
     "hardswish": _hardswish_grad, "sigmoid": _sigmoid_grad, "tanh": _tanh_grad,
-    "square": _square_grad, "huber": _huber_grad, "absolute": _absolute_grad,
-    "clamp": _clamp_grad,
+    "absolute": _absolute_grad, "clamp": _clamp_grad,
 }  # fmt: skip

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from tinygrad_cnn.backend import Array, Backend
 from tinygrad_cnn.geometry import LinearMap, Shape
 
-from . import activations
+from . import activations, losses
 
 
 class Composed:
@@ -25,6 +25,24 @@ class Composed:
     def activation_grad(self: Backend, name: str, g: Array, x: Array, *settings: float) -> Array:
         gx: Array = activations.GRADIENTS[name](self, g, x, *settings)
         return gx
+
+    def pair_loss(
+        self: Backend, name: str, total: bool, x: Array, t: Array, *settings: float
+    ) -> Array:
+        y: Array = losses.VALUES[name](self, x, t, *settings)
+        return self.sum(y, tuple(range(y.ndim)), False) if total else y
+
+    def pair_loss_grad(
+        self: Backend, name: str, g: Array, x: Array, t: Array, needs: Sequence[bool],
+        *settings: float,
+    ) -> tuple[Array | None, Array | None]:  # fmt: skip
+        slope, target_slope = losses.SLOPES[name]
+        gx = gt = None
+        if needs[0] or not target_slope:
+            gx = self.multiply(g, slope(self, x, t, *settings))
+        if needs[1]:
+            gt = self.multiply(g, target_slope(self, x, t)) if target_slope else self.negative(gx)
+        return gx if needs[0] else None, gt
 
     def argtop(self: Backend, a: Array, k: int, axis: int, largest: bool) -> Array:
         if largest:  # sorted from the last to the first, so that equals keep their order

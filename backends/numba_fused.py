@@ -10,7 +10,7 @@ import numpy as np
 from tinygrad_cnn.backend import Array
 from tinygrad_cnn.geometry import LinearMap, Shape
 
-from .numba_kernels import activation, gather, norm_groups, resample, softmax
+from .numba_kernels import activation, gather, norm_groups, pair_loss, resample, softmax
 from .numpy_backend import NumpyBackend
 
 
@@ -33,6 +33,16 @@ class FusedKernels(NumpyBackend):
     def activation_grad(self, name: str, g: Array, x: Array, *settings: float) -> Array:
         gx = activation.gradient(name, g, x, settings)
         return super().activation_grad(name, g, x, *settings) if gx is None else gx
+
+    def pair_loss(self, name: str, total: bool, x: Array, t: Array, *settings: float) -> Array:
+        y = (pair_loss.total if total else pair_loss.values)(name, x, t, settings)
+        return super().pair_loss(name, total, x, t, *settings) if y is None else y
+
+    def pair_loss_grad(
+        self, name: str, g: Array, x: Array, t: Array, needs: Sequence[bool], *settings: float
+    ) -> tuple[Array | None, Array | None]:
+        made: Any = pair_loss.gradients(name, g, x, t, needs, settings)
+        return super().pair_loss_grad(name, g, x, t, needs, *settings) if made is None else made
 
     def resample(self, x: Array, maps: Sequence[LinearMap | None]) -> Array:
         """Images and signals by the kernel: x is seen as (N, C, H, W)."""

@@ -127,6 +127,8 @@ def test_computing_primitives_launch_kernels() -> None:
         "leaky_relu_grad": lambda: k.leaky_relu_grad(a, a, 0.1),
         "activation": lambda: k.activation("gelu", a),
         "activation_grad": lambda: k.activation_grad("gelu", a, a),
+        "pair_loss": lambda: k.pair_loss("huber", True, a, a, 1.0),
+        "pair_loss_grad": lambda: k.pair_loss_grad("binary", a, a, a, (True, True)),
         "softmax_grad": lambda: k.softmax_grad(a, a, 1),
         "log_softmax_grad": lambda: k.log_softmax_grad(a, a, 1),
         "group_norm": lambda: k.group_norm(x, 2, c, c, 1e-5),

@@ -29,10 +29,10 @@ from tinygrad_cnn.ops.activation import (
     Softplus,
 )
 from tinygrad_cnn.ops.conv import Conv
-from tinygrad_cnn.ops.cross_entropy import CrossEntropy
+from tinygrad_cnn.ops.cross_entropy import BinaryCrossEntropy, CrossEntropy, Logistic
 from tinygrad_cnn.ops.elementwise import Clamp
 from tinygrad_cnn.ops.linear import Linear
-from tinygrad_cnn.ops.loss import Huber, Square
+from tinygrad_cnn.ops.loss import AbsoluteError, Divergence, Huber, PairLoss, SquaredError
 from tinygrad_cnn.ops.normalization import BatchNorm, GroupNorm, LayerNorm
 from tinygrad_cnn.ops.pool import MaxPool
 from tinygrad_cnn.ops.reduce import Mean, Sum
@@ -105,12 +105,16 @@ FUSED: dict[type[Op], list[str]] = {
     Conv: [n for n in CASES if n.startswith("conv") and "transpose" not in n],
     CrossEntropy: ["cross_entropy-2d-mean", "cross_entropy-2d-none", "cross_entropy-large-logits"],
     Linear: [n for n in CASES if n.startswith("linear")],
-    Mean: [n for n in CASES if "_loss" in n and n.endswith("-mean")],
-    Sum: [n for n in CASES if "_loss" in n and n.endswith("-sum")],
+    Mean: ["binary_cross_entropy-mean"],  # weighted, so not of the losses' own kernel
+    Sum: ["binary_cross_entropy-sum"],
     MaxPool: [n for n in CASES if n.startswith("max_pool")],
     LeakyRelu: [n for n in CASES if n.startswith("leaky_relu")],
-    Absolute: [n for n in CASES if n.startswith("l1_loss")],
-    Square: [n for n in CASES if n.startswith("mse_loss")],
+    Absolute: [n for n in CASES if n.startswith("softsign")],
+    AbsoluteError: [n for n in CASES if n.startswith("l1_loss")],
+    SquaredError: [n for n in CASES if n.startswith("mse_loss")],
+    Divergence: [n for n in CASES if n.startswith("kl_div")],
+    Logistic: [n for n in CASES if n.startswith("binary_cross_entropy_with_logits")],
+    BinaryCrossEntropy: ["binary_cross_entropy-mean", "binary_cross_entropy-soft"],
     Huber: [n for n in CASES if n.startswith(("huber_loss", "smooth_l1_loss"))],
     Elu: [n for n in CASES if n.startswith(("elu", "selu", "celu"))],
     Softmax: [n for n in CASES if n.startswith("softmax")],
@@ -163,7 +167,7 @@ def test_every_fused_rule_is_compared() -> None:
 
     fused = {
         cls
-        for cls in below(Op) - {Activation}  # which has only subclasses
+        for cls in below(Op) - {Activation, PairLoss}  # which have only subclasses
         if cls.fused_backward is not None
         and cls.__module__.startswith("tinygrad_cnn.ops.")
         and not cls.__module__.endswith(".fused")

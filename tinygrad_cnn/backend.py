@@ -297,11 +297,21 @@ class Backend(Protocol):
     def activation(self, name: str, x: Array, *settings: float) -> Array:
         """f(x) for an activation function of ``tinygrad_cnn.ops.activation``: elu (alpha, scale,
         rate), silu, gelu, gelu_tanh, softplus (beta, threshold), log_sigmoid, hardtanh (low, high),
-        hardswish; and the losses square and huber (delta)."""
+        hardswish."""
 
     def activation_grad(self, name: str, g: Array, x: Array, *settings: float) -> Array:
         """g·f′(x) for one of them; also "absolute", "clamp" (low, high: hardtanh with derivative 1
         at the limits), and "sigmoid" and "tanh" of the result y in place of x."""
+
+    def pair_loss(self, name: str, total: bool, x: Array, t: Array, *settings: float) -> Array:
+        """ℓ(x, t) of two arrays of one shape, or their sum: square (x − t)², absolute |x − t|,
+        huber (delta), logistic (1 − t)·x − log σ(x), binary −t·log x − (1 − t)·log(1 − x) with
+        logarithms cut at −100, divergence t·(log t − x)."""
+
+    def pair_loss_grad(
+        self, name: str, g: Array, x: Array, t: Array, needs: Sequence[bool], *settings: float
+    ) -> tuple[Array | None, Array | None]:
+        """(g·∂ℓ/∂x, g·∂ℓ/∂t); None for what ``needs`` leaves out."""
 
     def group_norm(
         self, x: Array, groups: int, weight: Array | None, bias: Array | None, eps: float

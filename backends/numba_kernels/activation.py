@@ -39,12 +39,6 @@ def _between(x, low, high):
     return high if x > high else x
 
 
-@device(inline=True)
-def _near(x, delta):
-    """|x|, but at most delta."""
-    return delta if abs(x) > delta else abs(x)
-
-
 @device(fastmath={"contract"}, inline=True)
 def _cdf(x):
     return (erf32(x * _ROOT_HALF) + ONE) * HALF
@@ -97,8 +91,6 @@ VALUES = {
     "hardtanh": lambda x, low, high, c: _between(x, low, high),
     "sigmoid": lambda x, a, b, c: sigmoid32(x),
     "erf": lambda x, a, b, c: erf32(x),
-    "square": lambda x, a, b, c: x * x,
-    "huber": lambda x, d, b, c: _near(x, d) * (abs(x) - HALF * _near(x, d)),
     "hardswish": lambda x, a, b, c: x * _between(x + f4(3), ZERO, _SIX) / _SIX,
 })  # fmt: skip
 SLOPES = {
@@ -115,8 +107,6 @@ SLOPES = {
         ZERO if x <= f4(-3) else (ONE if x >= f4(3) else x * _THIRD + HALF)
     ),
     "absolute": lambda x, a, b, c: ONE if x > ZERO else (-ONE if x < ZERO else x),
-    "square": lambda x, a, b, c: x + x,
-    "huber": lambda x, delta, b, c: _between(x, -delta, delta),
     "sigmoid": lambda y, a, b, c: y * (ONE - y),
     "tanh": lambda y, a, b, c: ONE - y * y,
 })  # fmt: skip
@@ -151,7 +141,7 @@ def gradient_kernel(name: str, moves: bool) -> Kernel:
 
 
 @lru_cache(256)
-def _settings(values: tuple[float, ...]) -> Any:
+def settings_of(values: tuple[float, ...]) -> Any:
     return np.array((*values, 0, 0, 0)[:3], f4)
 
 
@@ -165,7 +155,7 @@ def value(name: str, x: Any, settings: tuple[float, ...]) -> Any:
     if axes is None:
         return None
     y = empty(x.shape, _FLOAT32, dense_strides(x.shape, axes, 4))
-    _run(value_kernel(name), x.size, address(x), address(y), address(_settings(settings)))
+    _run(value_kernel(name), x.size, address(x), address(y), address(settings_of(settings)))
     return y
 
 
@@ -179,6 +169,6 @@ def gradient(name: str, g: Any, x: Any, settings: tuple[float, ...]) -> Any:
     if moves and order(g.shape, g.strides, 4) != axes:
         np.copyto(z, g)
         g = z
-    places = (address(g), address(x), address(z), address(_settings(settings)))
+    places = (address(g), address(x), address(z), address(settings_of(settings)))
     _run(gradient_kernel(name, moves), x.size, *places)
     return z

@@ -2,10 +2,11 @@
 
 An operation runs here when it has at least ``LARGE`` elements (``SIMPLE`` bytes) and
 ``elements.py`` has its function for their dtype: arithmetic of float32 and float64, comparisons of
-int64 as well, logic of booleans, the polynomials of float32. Memory is walked as one run: operands of the same dense memory
-order, or one of them a scalar or varying along one axis only (a bias along the channels). An
-operand of any other order or shape is first copied to that of the result (operands.py). All else
-goes to the NumPy function, whose result is the definition. ``loops.py`` has the loops.
+int64 as well, logic of booleans, the polynomials of float32. Memory is walked as one run: operands
+of the same dense memory order, or one of them a scalar or varying along one axis only (a bias along
+the channels). An operand of any other order or shape is first copied to that of the result
+(operands.py). All else goes to the NumPy function, whose result is the definition. ``loops.py`` has
+the loops.
 """
 
 from __future__ import annotations

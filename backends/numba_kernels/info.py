@@ -35,8 +35,12 @@ def kernel_info() -> list[tuple[str, str]]:
         ),
         ("exp log tanh sigmoid erf", f"float32 {large}: parallel polynomials"),
         (
-            "activation activation_grad (elu silu gelu softplus hardtanh square huber …)",
+            "activation activation_grad (elu silu gelu softplus hardtanh …)",
             "float32 of any size, dense: one pass of parallel polynomials",
+        ),
+        (
+            "pair_loss pair_loss_grad (square absolute huber logistic binary divergence)",
+            "float32 of any size: one pass, sums of runs in float64",
         ),
         ("resample (interpolation, padding by copies)", "float32 images: vectors of channels"),
         ("group_norm layer_norm and their gradients", "float32: images, planes or rows"),

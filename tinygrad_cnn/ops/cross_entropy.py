@@ -13,7 +13,8 @@ from .checks import reduction_name, same_dtype, tensor_of_floats
 from .elementwise import clamp, where
 from .index import gather
 from .linear import one_hot
-from .loss import reduced
+from .loss import PairLoss, pair_loss, reduced
+from .unary import sigmoid
 from .views import Take
 
 
@@ -50,26 +51,26 @@ class CrossEntropy(Op):
         return kernels.cross_entropy_grad(each, self.probabilities, target), None
 
 
-class BinaryCrossEntropy(Op):
+class BinaryCrossEntropy(PairLoss):
     """−(t·log x + (1 − t)·log(1 − x)), logarithms cut at −100.
 
-    gx = g·(x − t)/(x·(1 − x)), the divisor at least 1e-12; gt = g·(log(1 − x) − log x), cut too.
+    ∂x = (x − t)/(x·(1 − x)), the divisor at least 1e-12; ∂t = log(1 − x) − log x, cut too.
     """
 
-    def forward(self, kernels: Backend, x: Array, t: Array) -> Array:
-        log_x = kernels.maximum(kernels.log(x), -100)
-        log_rest = kernels.maximum(kernels.log1p(kernels.negative(x)), -100)
-        rest = kernels.multiply(kernels.subtract(t, 1), log_rest)
-        return kernels.subtract(rest, kernels.multiply(t, log_x))
+    name = "binary"
 
-    def backward(self, grad: Tensor, out: None) -> tuple[Tensor | None, Tensor | None]:
-        x, t = self.inputs
-        gx = gt = None
-        if self.needs[0]:
-            gx = grad * (x - t) / clamp((1 - x) * x, min=1e-12)
-        if self.needs[1]:
-            gt = grad * (clamp((-x).log1p(), min=-100) - clamp(x.log(), min=-100))
-        return gx, gt
+    def slopes(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        log_x, log_rest = clamp(x.log(), min=-100), clamp((-x).log1p(), min=-100)
+        return (x - t) / clamp((1 - x) * x, min=1e-12), log_rest - log_x
+
+
+class Logistic(PairLoss):
+    """(1 − t)·x − log σ(x): the binary cross-entropy of σ(x), without overflow. ∂x = σ(x) − t."""
+
+    name = "logistic"
+
+    def slopes(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        return sigmoid(x) - t, -x
 
 
 # -- classes ---------------------------------------------------------------------------------------
@@ -278,8 +279,9 @@ def binary_cross_entropy(
                 f"received {low:g} … {high:g}; apply sigmoid, or use "
                 f"binary_cross_entropy_with_logits"
             )
-    losses = BinaryCrossEntropy()(input, target)
-    return reduced(losses if weight is None else losses * weight, reduction)
+    if weight is None:
+        return pair_loss(BinaryCrossEntropy, reduction, input, target)
+    return reduced(BinaryCrossEntropy("none")(input, target) * weight, reduction)
 
 
 def binary_cross_entropy_with_logits(
@@ -293,8 +295,11 @@ def binary_cross_entropy_with_logits(
     name = "binary_cross_entropy_with_logits"
     reduction_name(name, reduction)
     _check_binary(name, input, target)
-    log_s = LogSigmoid()(input)
-    if pos_weight is not None:
-        log_s = log_s * ((pos_weight - 1) * target + 1)
-    losses = (1 - target) * input - log_s
+    if pos_weight is None and weight is None:
+        return pair_loss(Logistic, reduction, input, target)
+    if pos_weight is None:
+        losses = Logistic("none")(input, target)
+    else:
+        log_s = LogSigmoid()(input) * ((pos_weight - 1) * target + 1)
+        losses = (1 - target) * input - log_s
     return reduced(losses if weight is None else losses * weight, reduction)

@@ -8,7 +8,8 @@ import numpy as np
 
 from ...geometry import LinearMap
 from ...ops import activation
-from ...ops.loss import Square
+from ...ops.cross_entropy import Logistic
+from ...ops.loss import AbsoluteError, Divergence, SquaredError
 from ...ops.normalization import BatchNorm, GroupNorm, LayerNorm
 from ...ops.resample import Resample
 from .translate import translates
@@ -74,9 +75,38 @@ def _gelu_tanh(w: Writer, s: Site, x: str) -> str:
     return _half_of_one_plus(w, s, x, w.node("Tanh", inner))
 
 
-@translates(Square)
-def _square(w: Writer, s: Site, x: str) -> str:
-    return w.node("Mul", x, x)
+# -- losses ----------------------------------------------------------------------------------------
+def _reduced(w: Writer, s: Site, losses: str) -> str:
+    if s.op.reduction == "none":
+        return losses
+    operator = "ReduceMean" if s.op.reduction == "mean" else "ReduceSum"
+    return w.reduce(operator, losses, list(range(s.rank)), False)
+
+
+@translates(SquaredError)
+def _squared_error(w: Writer, s: Site, x: str, t: str) -> str:
+    d = w.node("Sub", x, t)
+    return _reduced(w, s, w.node("Mul", d, d))
+
+
+@translates(AbsoluteError)
+def _absolute_error(w: Writer, s: Site, x: str, t: str) -> str:
+    return _reduced(w, s, w.node("Abs", w.node("Sub", x, t)))
+
+
+@translates(Logistic)
+def _logistic(w: Writer, s: Site, x: str, t: str) -> str:
+    one = w.constant(np.array(1, s.dtype))
+    rest = w.node("Mul", w.node("Sub", one, t), x)
+    return _reduced(w, s, w.node("Add", rest, w.node("Softplus", w.node("Neg", x))))
+
+
+@translates(Divergence)
+def _divergence(w: Writer, s: Site, x: str, t: str) -> str:
+    one, zero = (w.constant(np.array(v, s.dtype)) for v in (1, 0))
+    safe = w.node("Where", w.node("Greater", t, zero), t, one)
+    entropy = w.node("Mul", t, w.node("Log", safe))
+    return _reduced(w, s, w.node("Sub", entropy, w.node("Mul", t, x)))
 
 
 # -- sparse linear maps ----------------------------------------------------------------------------
