@@ -23,6 +23,7 @@ dispatch = pytest.importorskip("tinygrad_cnn.backends.numba_kernels.dispatch")
 
 from tinygrad_cnn.backends.numba_kernels import (  # noqa: E402
     conv_depthwise,
+    conv_depthwise_lines,
     conv_direct,
     conv_pool,
     conv_pool_grad,
@@ -48,6 +49,7 @@ from tinygrad_cnn.backends.numba_kernels.runtime import (  # noqa: E402
 Array = Any
 MODULES = (
     conv_depthwise,
+    conv_depthwise_lines,
     conv_direct,
     conv_pool,
     conv_pool_grad,
@@ -223,6 +225,28 @@ def test_depthwise_convolution(seed: int, channels: int) -> None:
     (n, _, high, wide), (_, _, *kernel), window, _ = sizes(rng)
     case = (n, channels, high, wide), (channels, 1, *kernel), window, channels
     check_all_directions(conv_depthwise, case, rng)
+
+
+@pytest.mark.parametrize("channels", [2, 15, 16, 17, 33, 40])
+@pytest.mark.parametrize("seed", range(6))
+def test_depthwise_convolution_by_lines(seed: int, channels: int) -> None:
+    rng = np.random.default_rng(100 * seed + channels)
+    kernel = [(3, 3), (2, 4), (5, 5)][rng.integers(3)]  # each is compiled for some seconds
+    stride = [(1, 1), (2, 2), (3, 1)][rng.integers(3)]
+    padding = tuple((int(a), int(b)) for a, b in rng.integers(0, 6, (2, 2)))
+    window = Window(kernel, stride, padding, (1, 1))
+    assert conv_depthwise_lines.accepts(window)
+    n, high, wide = (int(v) for v in rng.integers(5, (9, 24, 24)))
+    case = (n, channels, high, wide), (channels, 1, *kernel), window, channels
+    check_all_directions(conv_depthwise_lines, case, rng)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (2, 3), (9, 1)])
+@pytest.mark.parametrize("kernel, stride", [((7, 7), (1, 1)), ((3, 3), (2, 2)), ((1, 2), (3, 3))])
+def test_lines_shorter_than_the_kernel(size: Any, kernel: Any, stride: Any) -> None:
+    window = Window(kernel, stride, ((3, 4), (4, 3)), (1, 1))
+    case = (2, 20, *size), (20, 1, *kernel), window, 20
+    check_all_directions(conv_depthwise_lines, case, np.random.default_rng(sum(size)))
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -486,6 +510,7 @@ def everything(rng: np.random.Generator) -> Callable[[], list[Array]]:
     x, w = array(rng, (9, 20, 17, 15)), array(rng, (24, 20, 3, 3))
     gy = array(rng, (9, 24, 17, 15))
     w4, g4 = array(rng, (24, 20, 4, 4)), array(rng, (9, 24, 8, 7))
+    w1, g1 = array(rng, (20, 1, 3, 3)), array(rng, x.shape)
     a, b = operand(rng, (3,), 70, 600), operand(rng, (), 600, 90)
     y, winner = conv_pool.conv_relu_pool(x, w, None, window, 1)
 
@@ -503,6 +528,9 @@ def everything(rng: np.random.Generator) -> Callable[[], list[Array]]:
             winograd_strided.conv(x, w4, None, strided, 1),
             winograd_strided.conv_input_grad(g4, w4, x.shape, strided, 1),
             winograd_strided.conv_weight_grad(x, g4, w4.shape, strided, 1),
+            conv_depthwise_lines.conv(x, w1, None, window, 20),
+            conv_depthwise_lines.conv_input_grad(g1, w1, x.shape, window, 20),
+            conv_depthwise_lines.conv_weight_grad(x, g1, w1.shape, window, 20),
             dispatch.matmul(a, b),
         ]
 

@@ -26,6 +26,8 @@ FAMILIES = [
         "conv.py::test_direct_convolution[1]",
         "conv.py::test_direct_convolution[2]",
         "conv.py::test_depthwise_convolution[0-17]",
+        "conv.py::test_depthwise_convolution_by_lines[0-17]",
+        "conv.py::test_depthwise_convolution_by_lines[5-17]",
         "conv.py::test_product_and_scatter[1]",
         "conv.py::test_gradients_of_convolution_relu_pooling[29]",
         "conv.py::test_winograd_convolution[1]",

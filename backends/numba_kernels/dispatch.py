@@ -18,6 +18,7 @@ from tinygrad_cnn.geometry import Shape, Window
 from ..numpy_backend import NumpyBackend
 from . import (
     conv_depthwise,
+    conv_depthwise_lines,
     conv_direct,
     conv_pool,
     conv_pool_grad,
@@ -87,7 +88,15 @@ def _depthwise(g: Geometry) -> bool:
     return g.groups == g.c == g.o and g.c > 1
 
 
+def _depthwise_lines(g: Geometry) -> bool:
+    return _depthwise(g) and conv_depthwise_lines.accepts(g.window)
+
+
 _DEPTHWISE = "a kernel for each channel: vectors of channels, no inner dimension"
+_LINES = (
+    "a kernel of at most 7×7 for each channel: along the lines, all sums of a pixel in registers; "
+    "1.2 to 2.5 times the general one"
+)
 
 
 def _winograd_pays(g: Geometry) -> bool:
@@ -138,6 +147,7 @@ _STRIDED = (
 ROUTES: dict[str, list[Route]] = {
     "conv": [
         Route("one product", _whole_forward, conv_whole.conv, _WHOLE),
+        Route("depthwise by lines", _depthwise_lines, conv_depthwise_lines.conv, _LINES),
         Route("depthwise", _depthwise, conv_depthwise.conv, _DEPTHWISE),
         Route("Winograd F(4×4,3×3)", _winograd_pays, winograd.conv, _WINOGRAD),
         Route(
@@ -150,6 +160,7 @@ ROUTES: dict[str, list[Route]] = {
     ],
     "conv_input_grad": [
         Route("one product", _whole, conv_whole.conv_input_grad, _WHOLE),
+        Route("depthwise by lines", _depthwise_lines, conv_depthwise_lines.conv_input_grad, _LINES),
         Route("depthwise", _depthwise, conv_depthwise.conv_input_grad, _DEPTHWISE),
         Route("Winograd F(4×4,3×3)", _winograd_pays, winograd.conv_input_grad, _WINOGRAD),
         Route(
@@ -173,6 +184,9 @@ ROUTES: dict[str, list[Route]] = {
     ],
     "conv_weight_grad": [
         Route("one product", _whole, conv_whole.conv_weight_grad, _WHOLE),
+        Route(
+            "depthwise by lines", _depthwise_lines, conv_depthwise_lines.conv_weight_grad, _LINES
+        ),
         Route("depthwise", _depthwise, conv_depthwise.conv_weight_grad, _DEPTHWISE),
         Route("Winograd F(4×4,3×3)", _winograd_pays, winograd_grad.conv_weight_grad, _WINOGRAD),
         Route(

@@ -140,7 +140,7 @@ class Loop:
         return following
 
 
-def _choose(
+def choose(
     b: ir.IRBuilder, condition: ir.Value, then: Any, otherwise: list[ir.Value]
 ) -> list[ir.Value]:
     """``then()`` where the condition holds, else the values ``otherwise``."""
@@ -235,9 +235,9 @@ def _rows_intrinsic(mr: int, nv: int, width: int, a_step: int = 0) -> Any:
 
             zeros = [tile.zero] * (mr * nv)
             has_bias = b.icmp_signed("!=", bias, const(0))
-            start = _choose(b, has_bias, lambda: tile.read([bias], mask) * mr, zeros)
+            start = choose(b, has_bias, lambda: tile.read([bias], mask) * mr, zeros)
             accumulate = b.icmp_signed("!=", b.and_(mode, const(ACCUMULATE)), const(0))
-            start = _choose(b, accumulate, lambda: tile.read(c_at, mask), start)
+            start = choose(b, accumulate, lambda: tile.read(c_at, mask), start)
 
             outer = Loop(b, n_taps, [panel, *start])
             tap = emit_load(b, b.add(taps, b.shl(outer.index, const(3))), I64)
@@ -253,7 +253,7 @@ def _rows_intrinsic(mr: int, nv: int, width: int, a_step: int = 0) -> Any:
             sums = outer.close(carried)[1:]
 
             rectify = b.icmp_signed("!=", b.and_(mode, const(RELU)), const(0))
-            sums = _choose(
+            sums = choose(
                 b,
                 rectify,
                 lambda: [emit_select_gt(b, tile.zero, s, tile.zero, s) for s in sums],
@@ -327,7 +327,7 @@ def _columns_intrinsic(groups: int, per: int, nv: int, width: int) -> Any:
                 old = tile.read(c_at, everything)
                 return [b.fadd(s, o) for s, o in zip(sums, old, strict=True)]
 
-            totals = _choose(b, again, add_old, sums)
+            totals = choose(b, again, add_old, sums)
             for i, row in enumerate(c_at):
                 tile.write_row(totals[i * nv : i * nv + nv], row, None)
             return context.get_dummy_value()

@@ -148,13 +148,13 @@ def emit_select_gt(b: ir.IRBuilder, x: ir.Value, y: ir.Value, u: ir.Value, v: ir
     return b.select(b.fcmp_ordered(">", x, y), u, v)
 
 
-def emit_prefetch(b: ir.IRBuilder, address: ir.Value) -> None:
-    """Ask for the cache line at an address that will be written soon."""
+def emit_prefetch(b: ir.IRBuilder, address: ir.Value, to_write: bool = True) -> None:
+    """Ask for the cache line at an address that will be written, or else read, soon."""
     pointer = I8.as_pointer()
     kind = ir.FunctionType(ir.VoidType(), [pointer, I32, I32, I32])
     fetch = cgutils.get_or_insert_function(b.module, kind, "llvm.prefetch.p0")
-    to_write, keep, data = (ir.Constant(I32, value) for value in (1, 3, 1))
-    b.call(fetch, [b.inttoptr(address, pointer), to_write, keep, data])
+    use, keep, data = (ir.Constant(I32, value) for value in (int(to_write), 3, 1))
+    b.call(fetch, [b.inttoptr(address, pointer), use, keep, data])
 
 
 # -- the functions that kernels call --------------------------------------------------------------
