@@ -27,7 +27,7 @@ from .checkpoint import checkpoint
 from .derivatives import hessian, hvp, jacobian, jvp, vjp
 from .function import Function
 from .geometry import Shape, broadcast_axes
-from .tensor import Edge, Op, Tensor, mode, shape_of
+from .tensor import Edge, Op, Tensor, mode
 
 __all__ = [
     "Anomaly", "Function", "backward", "checkpoint", "detect_anomaly", "enable_grad", "grad",
@@ -154,8 +154,10 @@ def backward(
             if t.grad_fn is not None and t.grad_fn in found:
                 _write_grad(t, [found[t.grad_fn]], create_graph)
     del seeds
-    for leaf in [edge for edge in found if isinstance(edge, Tensor)]:
-        _write_grad(leaf, [found.pop(leaf)], create_graph)
+    while found:
+        edge, *cell = found.popitem()
+        if isinstance(edge, Tensor):
+            _write_grad(edge, cell, create_graph)
 
 
 def grad(
@@ -212,10 +214,10 @@ def _run(
     only. With ``inside`` nothing passes through a target.
     """
     needed = None if targets is None else _leading_to(targets, roots, inside)
-    wanted = frozenset(targets or ())
+    wanted = () if targets is None else frozenset(targets)
     sums = _Sums(create)
     for root, seed in zip(roots, seeds, strict=True):
-        sums.add(root, seed)
+        sums.add(root, seed, root)
     found: dict[Edge, Tensor] = {}
     op: Op | None = None
     before, mode.record, mode.around = (mode.record, mode.around), create, mode.anomaly
@@ -242,11 +244,8 @@ def _run(
             for part_op in inner:
                 (part_op.hooks or {}).pop(_CAPTURE)
             for edge, part in zip(op.edges, parts, strict=True):
-                if part is None or edge is None or not (needed is None or edge in needed):
-                    continue
-                if part.array.shape != (shape := shape_of(edge)):
-                    part = _unbroadcast(op, part, shape)
-                sums.add(edge, part)
+                if part is not None and edge is not None and (needed is None or edge in needed):
+                    sums.add(edge, part, op)
             if needed is not None:
                 op.needs = None
             if not retain:
@@ -288,11 +287,16 @@ class _Sums:
         self.ours: set[Edge] = set()
         self.create = create
 
-    def add(self, edge: Edge, part: Tensor) -> None:
+    def add(self, edge: Edge, part: Tensor, source: Op) -> None:
+        """Add what ``source`` sends to ``edge``, summed to its shape."""
+        inner = isinstance(edge, Op)
+        shape = edge.made if inner else edge.array.shape
+        if part.array.shape != shape:
+            part = _unbroadcast(source, part, shape)
         waiting = self.waiting
         if edge not in waiting:
             waiting[edge] = part
-            if isinstance(edge, Op):
+            if inner:
                 heappush(self.ready, (edge.age, edge))
         elif edge in self.ours:
             before = waiting[edge]
@@ -419,9 +423,13 @@ def _write_grad(leaf: Tensor, cell: list[Tensor], create: bool) -> None:
         return
     alone = _references(cell) == _ALONE
     total = cell.pop()
-    if not create and (total.requires_grad or not alone or not kernels.owns(total.array)):
-        copied = kernels.empty(total.shape, total.dtype)
-        kernels.assign(copied, total.array)
+    array = total.array
+    if not create and (total.requires_grad or not alone or not kernels.owns(array)):
+        if array.flags.c_contiguous:
+            copied = kernels.copy(array)
+        else:  # a view in another order: the gradient lies in memory as parameters do
+            copied = kernels.empty(array.shape, array.dtype)
+            kernels.assign(copied, array)
         total = Tensor._wrap(copied, kernels)
     leaf.grad = total
 
@@ -464,7 +472,7 @@ def _roots(tensors: Any, gradients: Any) -> tuple[list[Edge], list[Tensor]]:
                     f"reduce it with .sum() or .mean(), or pass a gradient of shape {t.shape}"
                 )
             g = Tensor._wrap(t.backend.full(t.shape, 1.0, t.dtype), t.backend)
-        elif g.shape != t.shape or g.dtype != t.dtype:
+        elif g.array.shape != t.array.shape or g.array.dtype != t.array.dtype:
             raise ValueError(
                 f"gradient {i}: expected shape {t.shape} and {t.dtype}, "
                 f"received {g.shape} and {g.dtype}"

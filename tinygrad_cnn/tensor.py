@@ -139,7 +139,8 @@ class Op:
     @property
     def shapes(self) -> list[Any]:
         """The shapes of the inputs that have gradients; None in the places of others."""
-        return [None if edge is None else shape_of(edge) for edge in self.edges]
+        made = (e.made if isinstance(e, Op) else None if e is None else e.shape for e in self.edges)
+        return list(made)
 
     def __call__(self, *inputs: Any) -> Tensor:
         """Compute the output of ``inputs`` (tensors, or Python scalars) and record how."""
@@ -226,12 +227,6 @@ class Op:
         fresh = type(self).__new__(type(self))
         fresh.__dict__.update({k: v for k, v in vars(self).items() if k not in self.RECORDED})
         return fresh(x)
-
-
-def shape_of(edge: Edge) -> Shape:
-    """The shape of the tensor whose gradient goes to ``edge``."""
-    made: Shape = edge.made if isinstance(edge, Op) else edge.array.shape
-    return made
 
 
 def mixed_backends(op: Op, inputs: Sequence[Any]) -> ValueError:
@@ -348,9 +343,7 @@ class Tensor(TensorMethods):
         inputs: Sequence[Tensor] | None = None,
     ) -> None:
         """Add d(self·gradient)/d(leaf) to ``.grad`` of every leaf; see ``autograd.backward``."""
-        from .autograd import backward
-
-        backward([self], [gradient], retain_graph, create_graph, inputs)
+        autograd.backward([self], [gradient], retain_graph, create_graph, inputs)
 
     def detach(self) -> Tensor:
         """The same memory without history."""
@@ -642,3 +635,6 @@ def user_line() -> str:
     ):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+from . import autograd  # noqa: E402  (made of tensors, and what Tensor.backward calls)
