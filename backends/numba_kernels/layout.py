@@ -35,6 +35,8 @@ from .simd import (
     transpose_square,
 )
 
+PIECE = 8 * WIDTH  # pixels that ``to_channels_last`` copies at a time
+
 
 @device
 def copy_floats(target: int, source: int, count: int) -> None:
@@ -176,11 +178,14 @@ def channels_last(shape: Shape) -> Any:
 
 
 @kernel
-def copy_images(chunk, worker, target, t_n, t_h, source, s_n, s_c, s_h, s_w, h, w, channels):
-    """One image row a chunk: target[n, h, w, c] = source[n, c, h, w]."""
-    n, row = chunk // h, chunk % h
-    copy_matrix(target + n * t_n + row * t_h, 4 * channels, source + n * s_n + row * s_h, s_w, s_c,
-                w, channels)  # fmt: skip
+def copy_images(chunk, worker, target, t_n, t_h, source, s_n, s_c, s_h, s_w, h, w, channels, piece):
+    """target[n, h, w, c] = source[n, c, h, w]: ``piece`` pixels of an image row a chunk."""
+    pieces = -(-w // piece)
+    line, first = chunk // pieces, chunk % pieces * piece
+    n, row = line // h, line % h
+    copy_matrix(target + n * t_n + row * t_h + 4 * first * channels, 4 * channels,
+                source + n * s_n + row * s_h + first * s_w, s_w, s_c, min(piece, w - first),
+                channels)  # fmt: skip
 
 
 def to_channels_last(x: Any) -> Any:
@@ -188,7 +193,10 @@ def to_channels_last(x: Any) -> Any:
     are."""
     if x.strides[1] == 4:
         return x
-    n, c, h, w = x.shape
+    (n, c, h, w), (_, _, s_h, s_w) = x.shape, x.strides
     y = channels_last(x.shape)
-    copy_images(n * h, address(y), y.strides[0], y.strides[2], address(x), *x.strides, h, w, c)
+    if s_h == w * s_w:  # one long row: squares of WIDTH pixels fit better than into short ones
+        h, w = 1, h * w
+    copy_images(n * h * -(-w // PIECE), address(y), y.strides[0], y.strides[2], address(x),
+                *x.strides, h, w, c, PIECE)  # fmt: skip
     return y
