@@ -315,10 +315,10 @@ class ArrayBackend(Composed):
             self.sum(gy, (0, *range(2, gy.ndim)), False) if needs[2] else None,
         )
 
-    def leaky_relu(self, x: Array, slope: float) -> Array:
+    def leaky_relu(self, x: Array, slope: Array | float) -> Array:
         return self.leaky_relu_grad(x, x, slope)
 
-    def leaky_relu_grad(self, g: Array, x: Array, slope: float) -> Array:
+    def leaky_relu_grad(self, g: Array, x: Array, slope: Array | float) -> Array:
         return self.xp.where(x > 0, g, self.multiply(g, slope))
 
     # -- fused: convolution, linear or batch norm with the ReLU (and pooling) after it -----------

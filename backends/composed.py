@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tinygrad_cnn.backend import Array, Backend
-from tinygrad_cnn.geometry import LinearMap, Shape
+from tinygrad_cnn.geometry import LinearMap, Shape, broadcast_axes
 
 from . import activations, losses
+from .steps import ComposedSteps
 
 
-class Composed:
+class Composed(ComposedSteps):
     """To inherit from: the compositions."""
 
     def activation(self: Backend, name: str, x: Array, *settings: float) -> Array:
@@ -25,6 +26,12 @@ class Composed:
     def activation_grad(self: Backend, name: str, g: Array, x: Array, *settings: float) -> Array:
         gx: Array = activations.GRADIENTS[name](self, g, x, *settings)
         return gx
+
+    def prelu_grad(self: Backend, g: Array, x: Array, slope: Array) -> tuple[Array, Array]:
+        part = self.where(self.greater(x, 0), 0.0, self.multiply(g, x))
+        axes = broadcast_axes(x.shape, slope.shape)
+        gslope = self.reshape(self.sum(part, axes, True), slope.shape)
+        return self.leaky_relu_grad(g, x, slope), gslope
 
     def pair_loss(
         self: Backend, name: str, total: bool, x: Array, t: Array, *settings: float

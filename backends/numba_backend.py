@@ -119,8 +119,16 @@ class NumbaBackend(FusedKernels):
                 return made
         return super().index_add(shape, index, values)
 
-    def leaky_relu_grad(self, g: Array, x: Array, slope: float) -> Array:
-        made = elementwise.slope(g, x, slope) if x.size >= elementwise.LARGE else None
+    def leaky_relu(self, x: Array, slope: Array | float) -> Array:
+        if isinstance(slope, float | int):
+            return self.leaky_relu_grad(x, x, slope)
+        made = elementwise.binary("leaky", x, slope, None) if x.size >= elementwise.LARGE else None
+        return super().leaky_relu(x, slope) if made is None else made
+
+    def leaky_relu_grad(self, g: Array, x: Array, slope: Array | float) -> Array:
+        made = None
+        if x.size >= elementwise.LARGE and isinstance(slope, float | int):
+            made = elementwise.slope(g, x, slope)
         return super().leaky_relu_grad(g, x, slope) if made is None else made
 
     # -- matrix products and convolution (numba_kernels/dispatch.py says which algorithm) ----------

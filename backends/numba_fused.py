@@ -10,11 +10,11 @@ import numpy as np
 from tinygrad_cnn.backend import Array
 from tinygrad_cnn.geometry import LinearMap, Shape
 
-from .numba_kernels import activation, gather, norm_groups, pair_loss, resample, softmax
-from .numpy_backend import NumpyBackend
+from .numba_kernels import activation, gather, norm_groups, pair_loss, prelu, resample, softmax
+from .numba_steps import StepKernels
 
 
-class FusedKernels(NumpyBackend):
+class FusedKernels(StepKernels):
     """To inherit from: one method an operation."""
 
     # Of arrays too small for the loops of ``elementwise``, where NumPy takes several calls.
@@ -33,6 +33,10 @@ class FusedKernels(NumpyBackend):
     def activation_grad(self, name: str, g: Array, x: Array, *settings: float) -> Array:
         gx = activation.gradient(name, g, x, settings)
         return super().activation_grad(name, g, x, *settings) if gx is None else gx
+
+    def prelu_grad(self, g: Array, x: Array, slope: Array) -> tuple[Array, Array]:
+        made = prelu.gradients(g, x, slope)
+        return super().prelu_grad(g, x, slope) if made is None else made
 
     def pair_loss(self, name: str, total: bool, x: Array, t: Array, *settings: float) -> Array:
         y = (pair_loss.total if total else pair_loss.values)(name, x, t, settings)

@@ -125,6 +125,7 @@ def test_computing_primitives_launch_kernels() -> None:
         "cross_entropy_grad": lambda: k.cross_entropy_grad(c[:1], a[:1], b[:1]),
         "leaky_relu": lambda: k.leaky_relu(a, 0.1),
         "leaky_relu_grad": lambda: k.leaky_relu_grad(a, a, 0.1),
+        "prelu_grad": lambda: k.prelu_grad(x, x, k.reshape(c, (1, 4, 1, 1))),
         "activation": lambda: k.activation("gelu", a),
         "activation_grad": lambda: k.activation_grad("gelu", a, a),
         "pair_loss": lambda: k.pair_loss("huber", True, a, a, 1.0),
@@ -151,6 +152,14 @@ def test_computing_primitives_launch_kernels() -> None:
         "adam_step": lambda: k.adam_step(
             [a], [a], [a], [k.exp(a)], 0.1, (0.9, 0.99), 1e-8, 0, False, 1
         ),
+        "amsgrad_step": lambda: k.amsgrad_step(
+            [a], [a], [a], [k.exp(a)], [k.exp(a)], 0.1, (0.9, 0.99), 1e-8, 0, False, 1
+        ),
+        "rmsprop_step": lambda: k.rmsprop_step(
+            [a], [a], [k.exp(a)], [a], [a], 0.1, 0.9, 1e-8, 0, 0.9
+        ),
+        "adagrad_step": lambda: k.adagrad_step([a], [a], [k.exp(a)], 0.1, 1e-8, 0),
+        "square_sums": lambda: k.square_sums([a, c]),
     }
     assert (set(calls) | BOOKKEEPING) - FUSED == primitives()
     silent = []

@@ -23,6 +23,7 @@ from tinygrad_cnn.ops.activation import (
     LeakyRelu,
     LogSigmoid,
     LogSoftmax,
+    PRelu,
     Relu,
     Silu,
     Softmax,
@@ -108,6 +109,7 @@ FUSED: dict[type[Op], list[str]] = {
     Mean: ["binary_cross_entropy-mean"],  # weighted, so not of the losses' own kernel
     Sum: ["binary_cross_entropy-sum"],
     MaxPool: [n for n in CASES if n.startswith("max_pool")],
+    PRelu: [n for n in CASES if n.startswith("prelu")],
     LeakyRelu: [n for n in CASES if n.startswith("leaky_relu")],
     Absolute: [n for n in CASES if n.startswith("softsign")],
     AbsoluteError: [n for n in CASES if n.startswith("l1_loss")],

@@ -212,3 +212,28 @@ def test_choice_by_a_condition(kernels: Any, dtype: Any) -> None:
             choose = lambda k, c=condition, f=first, s=second: k.where(c, f, s)  # noqa: E731
             assert_same(same_on_all_threads(kernels, lambda: choose(kernels)),  # noqa: B023
                         choose(REFERENCE), where)  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(9, 8, 27, 31), (7, 300, 3, 2), (50, 33), (70_001,), (3, 1, 5)])
+def test_prelu_and_its_gradients(kernels: Any, shape: tuple[int, ...], dtype: Any) -> None:
+    """One slope, or one a channel, in any memory order: values as NumPy's, sums to float32's
+    precision, and the same bits on any number of threads."""
+    rng = np.random.default_rng(11)
+    x, g = rng.standard_normal((2, *shape)).astype(dtype)
+    x.reshape(-1)[: len(SPECIAL)] = [0.0, -0.0, 1e30, -1e10, 3.0]
+    channels = shape[1] if len(shape) > 1 else 1
+    for count in {1, channels}:
+        w = rng.standard_normal((1, count, *(1,) * (len(shape) - 2))[: len(shape)]).astype(dtype)
+        for a, b in ((x, g), (np.asfortranarray(x), g), (x[::-1], g), (x[:0], g[:0])):
+            found = same_on_all_threads(kernels, lambda a=a, w=w: kernels.leaky_relu(a, w))
+            np.testing.assert_array_equal(found, np.where(a > 0, a, w * a))
+            gx, gw = kernels.prelu_grad(b, a, w)
+            assert gx.dtype == gw.dtype == dtype and gw.shape == w.shape
+            np.testing.assert_array_equal(gx, np.where(a > 0, b, w * b))
+            part = np.where(a > 0, 0, b.astype(np.float64) * a)
+            axes = tuple(i for i, n in enumerate(w.shape) if n == 1)
+            size = np.abs(part).sum(axis=axes, keepdims=True)
+            error = np.abs(gw - part.sum(axis=axes, keepdims=True))
+            assert (error <= 1e-6 * size).all()
+            same_on_all_threads(kernels, lambda a=a, b=b, w=w: kernels.prelu_grad(b, a, w)[1])

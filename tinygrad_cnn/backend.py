@@ -288,11 +288,14 @@ class Backend(Protocol):
         """(conv_input_grad, conv_weight_grad, sums of gy over all but the channels); None for what
         ``needs`` leaves out."""
 
-    def leaky_relu(self, x: Array, slope: float) -> Array:
-        """x where x > 0, else slope·x."""
+    def leaky_relu(self, x: Array, slope: Array | float) -> Array:
+        """x where x > 0, else slope·x; an array of slopes is broadcast."""
 
-    def leaky_relu_grad(self, g: Array, x: Array, slope: float) -> Array:
+    def leaky_relu_grad(self, g: Array, x: Array, slope: Array | float) -> Array:
         """g where x > 0, else slope·g."""
+
+    def prelu_grad(self, g: Array, x: Array, slope: Array) -> tuple[Array, Array]:
+        """(leaky_relu_grad, Σ g·x over the places of each slope where x is not positive)."""
 
     def activation(self, name: str, x: Array, *settings: float) -> Array:
         """f(x) for an activation function of ``tinygrad_cnn.ops.activation``: elu (alpha, scale,
@@ -432,6 +435,54 @@ class Backend(Protocol):
         """Adam with bias correction at step ≥ 1; ``decoupled`` decays p by lr·wd (AdamW) instead of
         g.
         """
+
+    def amsgrad_step(
+        self,
+        params: Sequence[Array],
+        grads: Sequence[Array],
+        m: Sequence[Array],
+        v: Sequence[Array],
+        largest: Sequence[Array],
+        lr: float,
+        betas: tuple[float, float],
+        eps: float,
+        weight_decay: float,
+        decoupled: bool,
+        step: int,
+    ) -> None:
+        """``adam_step`` that divides by the root of ``largest``, the largest v so far."""
+
+    def rmsprop_step(
+        self,
+        params: Sequence[Array],
+        grads: Sequence[Array],
+        squares: Sequence[Array],
+        means: Sequence[Array] | None,
+        momenta: Sequence[Array] | None,
+        lr: float,
+        alpha: float,
+        eps: float,
+        weight_decay: float,
+        momentum: float,
+    ) -> None:
+        """g += wd·p;  v = α·v + (1−α)·g²;  s = g / (sqrt(v) + eps);  p −= lr·s.
+
+        With ``means`` a, a = α·a + (1−α)·g is kept as well, and v − a² stands below the root. With
+        ``momenta`` b, b = µ·b + s takes the place of s."""
+
+    def adagrad_step(
+        self,
+        params: Sequence[Array],
+        grads: Sequence[Array],
+        sums: Sequence[Array],
+        rate: float,
+        eps: float,
+        weight_decay: float,
+    ) -> None:
+        """g += wd·p;  s += g²;  p −= rate·g / (sqrt(s) + eps)."""
+
+    def square_sums(self, arrays: Sequence[Array]) -> Array:
+        """Σ x² over each of at least one array, as a vector with the dtype of the first."""
 
 
 BackendLike = str | Backend | None  # a name, a backend, or the current one

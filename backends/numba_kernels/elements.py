@@ -60,7 +60,7 @@ POLYNOMIALS = {"exp": exp32, "log": log32, "tanh": tanh32, "sigmoid": sigmoid32,
 _TESTS = {"isnan", "isinf", "isfinite"}
 _ARITHMETIC = {"add", "subtract", "multiply", "divide", "maximum", "minimum"}
 _EXACT = {
-    "relu_grad", "relu", "negative", "absolute", "sign", "sqrt", *POWERS.values(), *_TESTS,
+    "relu_grad", "leaky", "relu", "negative", "absolute", "sign", "sqrt", *POWERS.values(), *_TESTS,
     *_ARITHMETIC,
 }  # fmt: skip
 # What NumPy does in vectors, too, in one pass.
@@ -97,6 +97,7 @@ def element(name: str, kind: str) -> Any:
         "maximum": lambda a, b: a if a > b or a != a else b,
         "minimum": lambda a, b: a if a < b or a != a else b,
         "relu_grad": lambda g, y: g if y > zero else zero,
+        "leaky": lambda a, slope: a if a > zero else slope * a,
         "relu": lambda a: zero if a < zero else a,
         "negative": lambda a: -a,
         "absolute": lambda a: abs(a),

@@ -60,6 +60,27 @@ class LeakyRelu(Op):
         return kernels.leaky_relu_grad(grad, x, self.slope)
 
 
+class PRelu(Op):
+    """x where x > 0, else slope·x, slopes broadcast; ∂x at 0 is the slope, ∂slope is min(x, 0)."""
+
+    broadcasts = True
+
+    def forward(self, kernels: Backend, x: Array, slope: Array) -> Array:
+        return kernels.leaky_relu(x, slope)
+
+    def backward(self, grad: Tensor, out: None) -> tuple[Tensor, Tensor]:
+        x, slope = self.inputs
+        positive = x > 0
+        return where(positive, grad, grad * slope), where(positive, 0.0, grad * x)
+
+    def fused_backward(
+        self, kernels: Backend, grad: Array, out: None, x: Array, slope: Array
+    ) -> tuple[Array, Array | None]:
+        if not self.needs[1]:
+            return kernels.leaky_relu_grad(grad, x, slope), None
+        return kernels.prelu_grad(grad, x, slope)
+
+
 class Activation(Op):
     """A function of each element with one kernel for its values and one for its gradient.
 
@@ -258,7 +279,7 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
     slope = weight.reshape(
         (1, count, *(1,) * (input.ndim - 2)) if input.ndim > 1 else (1,) * input.ndim
     )
-    return where(input > 0, input, input * slope)
+    return PRelu()(input, slope)
 
 
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:

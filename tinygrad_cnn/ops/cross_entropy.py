@@ -146,6 +146,17 @@ def _weighted_nll(
     return where(ignored_from, 0.0, -picked * w)
 
 
+def _of_log_probabilities(
+    log_p: Tensor, axis: int, target: Tensor, reduction: str, smoothing: float = 0.0
+) -> Tensor:
+    """−log_p[…, target, …], reduced, when all places count alike; smoothed over the classes."""
+    likely = gather(log_p, axis, target.long().unsqueeze(axis)).squeeze(axis)
+    if smoothing:
+        share = smoothing / log_p.shape[axis]
+        likely = likely * (1 - smoothing) + log_p.sum(axis) * share
+    return -reduced(likely, reduction)
+
+
 def nll_loss(
     input: Tensor,
     target: Tensor,
@@ -162,7 +173,9 @@ def nll_loss(
     """
     reduction_name("nll_loss", reduction)
     axis = _check_classes("nll_loss", input, target, weight)
-    _check_range("nll_loss", target, input.shape[axis], ignore_index)
+    ignoring = _check_range("nll_loss", target, input.shape[axis], ignore_index)
+    if weight is None and not ignoring:
+        return _of_log_probabilities(input, axis, target, reduction)
     safe, w = _weights(input, target, weight, ignore_index)
     losses = _weighted_nll(input, axis, safe, w, target == ignore_index)
     if reduction == "mean":
@@ -206,6 +219,8 @@ def cross_entropy(
         made = CrossEntropy("none" if half else reduction)(input, target.long())
         return reduced(made, reduction) if half else made
     log_p = log_softmax(input, axis)
+    if weight is None and not ignoring and bool(input.shape[axis]):
+        return _of_log_probabilities(log_p, axis, target, reduction, label_smoothing)
     safe, w = _weights(input, target, weight, ignore_index)
     ignored = target == ignore_index
     losses = _weighted_nll(log_p, axis, safe, w, ignored)

@@ -152,7 +152,8 @@ def smooth_l1_loss(
     name = "smooth_l1_loss"
     if beta == 0:
         return _regression(name, AbsoluteError, input, target, reduction)
-    return _regression(name, Huber, input, target, reduction, beta) / beta
+    losses = _regression(name, Huber, input, target, reduction, beta)
+    return losses if beta == 1 else losses / beta
 
 
 def huber_loss(

@@ -206,6 +206,11 @@ def _leaky_relu(w: Writer, s: Site, x: str) -> str:
     return w.node("LeakyRelu", x, alpha=float(s.op.slope))
 
 
+@translates(activation.PRelu)
+def _prelu(w: Writer, s: Site, x: str, slope: str) -> str:
+    return w.node("PRelu", x, slope)
+
+
 @translates(activation.Elu)
 def _elu(w: Writer, s: Site, x: str) -> str:
     alpha, scale, rate = s.op.settings
