@@ -28,6 +28,7 @@ from tinygrad_cnn.backends.numba_kernels import (  # noqa: E402
     conv_pool,
     conv_pool_grad,
     conv_scatter,
+    conv_volume,
     conv_whole,
     gemm,
     layout,
@@ -54,6 +55,7 @@ MODULES = (
     conv_pool,
     conv_pool_grad,
     conv_scatter,
+    conv_volume,
     conv_whole,
     gemm,
     layout,
@@ -135,7 +137,7 @@ def input_grad(gy: Array, w: Array, shape: Any, window: Window, groups: int) -> 
 
 def surrounded(a: Array, order: tuple[int, ...], rng: np.random.Generator) -> Array:
     """The values of ``a`` as a view, stored in this axis order, inside an array of NaN."""
-    before, after = rng.integers(0, 3, (2, 4))
+    before, after = rng.integers(0, 3, (2, a.ndim))
     shape = [n + b + e for n, b, e in zip(a.shape, before, after, strict=True)]
     whole = np.full([shape[i] for i in order], np.nan, np.float32).transpose(np.argsort(order))
     view = whole[tuple(slice(b, b + n) for n, b in zip(a.shape, before, strict=True))]
@@ -247,6 +249,30 @@ def test_lines_shorter_than_the_kernel(size: Any, kernel: Any, stride: Any) -> N
     window = Window(kernel, stride, ((3, 4), (4, 3)), (1, 1))
     case = (2, 20, *size), (20, 1, *kernel), window, 20
     check_all_directions(conv_depthwise_lines, case, np.random.default_rng(sum(size)))
+
+
+@pytest.mark.parametrize("channels", [1, 3, 16, 17])
+@pytest.mark.parametrize("seed", range(3))
+def test_stacked_volumes_and_their_adjoint(seed: int, channels: int) -> None:
+    rng = np.random.default_rng(seed)
+    k, step, dilation = ((2, 2, 2), (3, 1, 1), (3, 2, 1))[seed]
+    window = Window((k, 3, 3), (step, 1, 1), ((2, 1), (0, 0), (0, 0)), (dilation, 1, 1))
+    shape = (3, channels, 6, 5, 7)
+    order = [(0, 1, 2, 3, 4), (0, 2, 3, 4, 1), (4, 1, 0, 3, 2)][seed]
+    x = surrounded(rng.standard_normal(shape, dtype=np.float32), order, rng)
+    outputs = window.output(shape[2:])[0]
+    s = conv_volume.stack(x, window, outputs)
+    deep = s.reshape(3, outputs, k, channels, 5, 7)
+    g = layout.to_channels_last(rng.standard_normal(s.shape, dtype=np.float32))
+    back = np.zeros(shape)
+    for a, i in itertools.product(range(outputs), range(k)):
+        at = a * step + i * dilation - 2
+        inside = 0 <= at < 6
+        np.testing.assert_array_equal(deep[:, a, i], x[:, :, at] if inside else 0)
+        if inside:
+            back[:, :, at] += g.reshape(deep.shape)[:, a, i]
+    found = conv_volume.unstack(g, shape, window, outputs)
+    np.testing.assert_allclose(found, back, rtol=0, atol=2e-6)
 
 
 @pytest.mark.parametrize("seed", range(30))

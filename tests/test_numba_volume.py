@@ -19,6 +19,7 @@ PLAIN = ((1, 1, 1), ((1, 1), (1, 1), (1, 1)), (1, 1, 1))
 UNEVEN = ((2, 1, 3), ((2, 0), (0, 1), (1, 2)), (2, 1, 1))
 
 
+@pytest.mark.parametrize("order", ((0, 1, 2, 3, 4), (0, 2, 3, 4, 1), (1, 4, 0, 2, 3)))
 @pytest.mark.parametrize("stacked", (True, False))
 @pytest.mark.parametrize(
     "n, c, o, sizes, kernel, rest",
@@ -27,10 +28,15 @@ UNEVEN = ((2, 1, 3), ((2, 0), (0, 1), (1, 2)), (2, 1, 1))
         (1, 17, 16, (4, 9, 8), (3, 3, 3), PLAIN),
         (3, 2, 4, (6, 5, 9), (2, 1, 4), UNEVEN),
         (2, 4, 3, (4, 3, 2), (4, 3, 2), ((1, 1, 1), ((0, 0),) * 3, (1, 1, 1))),
+        (3, 1, 20, (5, 6, 7), (3, 3, 3), ((2, 2, 2), ((1, 1),) * 3, (1, 1, 1))),
+        (2, 17, 6, (4, 3, 5), (1, 1, 1), ((1, 1, 1), ((0, 0),) * 3, (1, 1, 1))),
+        (3, 6, 17, (5, 4, 6), (1, 1, 1), ((2, 2, 2), ((0, 0),) * 3, (1, 1, 1))),
+        (2, 5, 4, (6, 5, 4), (1, 3, 2), ((3, 1, 2), ((0, 0), (1, 0), (1, 1)), (1, 1, 1))),
+        (2, 5, 4, (3, 5, 4), (1, 3, 2), ((1, 1, 2), ((1, 2), (1, 0), (1, 1)), (1, 1, 1))),
     ),
 )
 def test_volumes(
-    n: int, c: int, o: int, sizes: Any, kernel: Any, rest: Any, stacked: bool,
+    n: int, c: int, o: int, sizes: Any, kernel: Any, rest: Any, stacked: bool, order: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     if not stacked:
@@ -42,6 +48,7 @@ def test_volumes(
     w = rng.standard_normal((o, c, *kernel), dtype=np.float32)
     bias = rng.standard_normal(o, dtype=np.float32)
     gy = rng.standard_normal((n, o, *window.output(sizes)), dtype=np.float32)
+    x, gy = (np.ascontiguousarray(a.transpose(order)).transpose(np.argsort(order)) for a in (x, gy))
     exact = load_backend("numpy")
     wide = [a.astype(np.float64) for a in (x, w, bias, gy)]
     found = (

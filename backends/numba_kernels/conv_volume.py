@@ -5,23 +5,24 @@
 
 so that one 2-D convolution of N·A images does it all, by whichever algorithm suits it. The stacked
 images take as many times the memory of x as the kernel is deep (over the stride); 1.1 to 3 times as
-fast as a 2-D convolution for each image and kernel depth.
+fast as a 2-D convolution for each image and kernel depth. A kernel of depth 1 needs no stacking,
+and with one of a single position volumes are images of D·H rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from tinygrad_cnn.geometry import Shape
+from tinygrad_cnn.geometry import Shape, Window
 
 from . import strided
+from .layout import add_floats, copy_floats, copy_matrix, zero_floats
+from .memory import empty
+from .runtime import address, kernel
 
 STACK_BYTES = 256 * 1024 * 1024  # of stacked images at most: larger volumes go depth by depth
-
-Depths = Sequence[tuple[int, slice, slice]]  # (kernel depth, input depths, output depths)
 
 
 def accepts(shape: Shape, kernel: int, outputs: int, groups: int) -> bool:
@@ -30,36 +31,96 @@ def accepts(shape: Shape, kernel: int, outputs: int, groups: int) -> bool:
     return groups == 1 and 4 * n * outputs * h * w * kernel * c <= STACK_BYTES
 
 
-def stack(x: Any, kernel: int, outputs: int, depths: Depths) -> Any:
+def pointwise(window: Window) -> bool:
+    """Whether every output hears the one input at its own place."""
+    one = (1, 1, 1)
+    return window.kernel == one and window.stride == one and not any(sum(window.padding, ()))
+
+
+def rows(x: Any) -> Any:
+    """(N, C, D, H, W) as (N, C, D·H, W)."""
+    n, c, d, h, w = x.shape
+    return x.reshape(n, c, d * h, w)
+
+
+@kernel
+def stack_planes(
+    chunk, worker, x, x_n, x_c, x_d, x_h, x_w, depth, h, w, channels, s, kernel, step, dilation,
+    front, outputs,
+):  # fmt: skip
+    """s[chunk = (n, a), pixel, k, :] = x[n, :, a·step + k·dilation − front, pixel], 0 outside."""
+    n, a = chunk // outputs, chunk % outputs
+    pitch = 4 * kernel * channels
+    for k in range(kernel):
+        at, to = a * step + k * dilation - front, s + (chunk * h * w * kernel + k) * channels * 4
+        plane = x + n * x_n + at * x_d
+        if at < 0 or at >= depth:
+            for pixel in range(h * w):
+                zero_floats(to + pixel * pitch, channels)
+        elif x_h == w * x_w:
+            copy_matrix(to, pitch, plane, x_w, x_c, h * w, channels)
+        else:
+            for row in range(h):
+                copy_matrix(to + row * w * pitch, pitch, plane + row * x_h, x_w, x_c, w, channels)
+
+
+@kernel
+def unstack_planes(
+    chunk, worker, s, x, depth, pixels, channels, kernel, step, dilation, front, outputs
+):
+    """x[chunk = (n, d), pixel, :] = Σ s[(n, a), pixel, k, :] where a·step + k·dilation − front =
+    d."""
+    n, d = chunk // depth, chunk % depth
+    size = 4 * channels
+    target, begun = x + chunk * pixels * size, False
+    for k in range(kernel):
+        reach = d + front - k * dilation
+        if reach < 0 or reach % step or reach // step >= outputs:
+            continue
+        source = s + ((n * outputs + reach // step) * pixels * kernel + k) * size
+        for pixel in range(pixels):
+            if begun:
+                add_floats(target + pixel * size, source + pixel * kernel * size, channels)
+            else:
+                copy_floats(target + pixel * size, source + pixel * kernel * size, channels)
+        begun = True
+    if not begun:
+        zero_floats(target, pixels * channels)
+
+
+def stack(x: Any, window: Window, outputs: int) -> Any:
     """s above, (N·A, K·C, H, W), channels last; depths outside x are zeros."""
-    n, c, _, h, w = x.shape
-    s = np.zeros((n, outputs, h, w, kernel, c), np.float32)
-    for k, inputs, hearing in depths:
-        target, source = s[:, hearing, :, :, k], x[:, :, inputs].transpose(0, 2, 3, 4, 1)
-        if not strided.assign(target, source):
-            np.copyto(target, source)
-    return s.reshape(n * outputs, h, w, kernel * c).transpose(0, 3, 1, 2)
+    (k, *_), (step, *_), ((front, back), *_), (dilation, *_) = window
+    if k == 1 and front == back == 0:
+        return images(x[:, :, : (outputs - 1) * step + 1 : step])
+    n, c, depth, h, w = x.shape
+    x_n, x_c, x_d, x_h, x_w = x.strides
+    s = empty((n * outputs, h, w, k * c), np.float32)
+    stack_planes(n * outputs, address(x), x_n, 4 if c == 1 else x_c, x_d, x_h, x_w, depth, h, w, c,
+                 address(s), k, step, dilation, front, outputs)  # fmt: skip
+    return s.transpose(0, 3, 1, 2)
 
 
-def unstack(s: Any, shape: Shape, kernel: int, depths: Depths) -> Any:
+def unstack(s: Any, shape: Shape, window: Window, outputs: int) -> Any:
     """The adjoint of ``stack``: x of this shape, channels last."""
-    n, c, d, h, w = shape
-    parts = s.transpose(0, 2, 3, 1).reshape(n, -1, h, w, kernel, c)
-    x = np.zeros((n, d, h, w, c), np.float32)
-    for k, inputs, hearing in depths:
-        x[:, inputs] += parts[:, hearing, :, :, k]
+    (k, *_), (step, *_), ((front, _), *_), (dilation, *_) = window
+    n, c, depth, h, w = shape
+    planes = s.transpose(0, 2, 3, 1)
+    if not planes.flags.c_contiguous:
+        planes = _copy(planes)
+    x = empty((n, depth, h, w, c), np.float32)
+    unstack_planes(n * depth, address(planes), address(x), depth, h * w, c, k, step, dilation,
+                   front, outputs)  # fmt: skip
     return x.transpose(0, 4, 1, 2, 3)
 
 
 def images(y: Any) -> Any:
-    """(N, O, A, P, Q) as (N·A, O, P, Q)."""
+    """(N, O, A, P, Q) as (N·A, O, P, Q): as it lies, or a copy with channels last."""
     n, o, a, p, q = y.shape
-    last = y.transpose(0, 2, 3, 4, 1)
-    if not last.flags.c_contiguous:
-        last, lying = np.empty((n, a, p, q, o), np.float32), last
-        if not strided.assign(last, lying):
-            np.copyto(last, lying)
-    return last.reshape(n * a, p, q, o).transpose(0, 3, 1, 2)
+    if n > 1 and y.strides[0] != a * y.strides[2]:
+        last = _copy(y.transpose(0, 2, 3, 4, 1))
+        return last.reshape(n * a, p, q, o).transpose(0, 3, 1, 2)
+    return y.transpose(0, 2, 1, 3, 4).reshape(n * a, o, p, q)
 
 
 def volumes(y: Any, n: int) -> Any:
@@ -71,10 +132,18 @@ def volumes(y: Any, n: int) -> Any:
 def flat_weight(w: Any) -> Any:
     """w (O, C, K, I, J) as (O, K·C, I, J)."""
     o, c, k, i, j = w.shape
-    return w.transpose(0, 2, 1, 3, 4).reshape(o, k * c, i, j)
+    return _copy(w.transpose(0, 2, 1, 3, 4)).reshape(o, k * c, i, j)
 
 
 def deep_weight(w: Any, shape: Shape) -> Any:
     """The inverse of ``flat_weight``, contiguous."""
     o, c, k, i, j = shape
-    return np.ascontiguousarray(w.reshape(o, k, c, i, j).transpose(0, 2, 1, 3, 4))
+    return _copy(w.reshape(o, k, c, i, j).transpose(0, 2, 1, 3, 4))
+
+
+def _copy(lying: Any) -> Any:
+    """The same values, contiguous."""
+    made = empty(lying.shape, np.float32)
+    if not strided.assign(made, lying):
+        np.copyto(made, lying)
+    return made

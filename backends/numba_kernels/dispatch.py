@@ -391,15 +391,17 @@ def _volume(shape: Shape) -> Any:
 
 def _conv_3d(x: Any, w: Any, bias: Any, window: Window, groups: int) -> Any:
     sizes = window.output(x.shape[2:])
-    depths = _depths(window, x.shape[2], sizes[0])
+    if conv_volume.pointwise(window):
+        made = conv(conv_volume.rows(x), w[:, :, 0], bias, _flat(window), groups)
+        return made.reshape(len(x), len(w), *sizes)
     if conv_volume.accepts(x.shape, w.shape[2], sizes[0], groups):
-        stacked = conv_volume.stack(x, w.shape[2], sizes[0], depths)
+        stacked = conv_volume.stack(x, window, sizes[0])
         made = conv(stacked, conv_volume.flat_weight(w), bias, _flat(window), 1)
         return conv_volume.volumes(made, len(x))
     y = _volume((len(x), len(w), *sizes))
     if bias is not None:
         y += bias[:, None, None, None]
-    for i, inputs, outputs in depths:
+    for i, inputs, outputs in _depths(window, x.shape[2], sizes[0]):
         for n in range(len(x)):
             conv_direct.conv(_by_depth(x, n)[inputs], w[:, :, i], None, _flat(window), groups,
                              into=_by_depth(y, n)[outputs])  # fmt: skip
@@ -410,16 +412,20 @@ def _conv_input_grad_3d(
     gy: Any, w: Any, shape: Shape, window: Window, groups: int, into: Any
 ) -> Any:
     k, a = w.shape[2], gy.shape[2]
-    depths = _depths(window, shape[2], a)
+    if conv_volume.pointwise(window):
+        at = (*shape[:2], shape[2] * shape[3], shape[4])
+        made = conv_input_grad(conv_volume.rows(gy), w[:, :, 0], at, _flat(window), groups)
+        gx = made.reshape(shape)
+        return gx if into is None else np.add(into, gx, out=into)
     if conv_volume.accepts(shape, k, a, groups):
         at = (shape[0] * a, k * shape[1], *shape[3:])
         stacked = conv_input_grad(
             conv_volume.images(gy), conv_volume.flat_weight(w), at, _flat(window), 1
         )
-        gx = conv_volume.unstack(stacked, shape, k, depths)
+        gx = conv_volume.unstack(stacked, shape, window, a)
         return gx if into is None else np.add(into, gx, out=into)
     gx = _volume(shape)
-    for i, inputs, outputs in depths:
+    for i, inputs, outputs in _depths(window, shape[2], a):
         for n in range(shape[0]):
             target = _by_depth(gx, n)[inputs]
             conv_direct.conv_input_grad(_by_depth(gy, n)[outputs], w[:, :, i], target.shape,
@@ -429,13 +435,18 @@ def _conv_input_grad_3d(
 
 def _conv_weight_grad_3d(x: Any, gy: Any, shape: Shape, window: Window, groups: int) -> Any:
     k, a = shape[2], gy.shape[2]
-    depths = _depths(window, x.shape[2], a)
+    if conv_volume.pointwise(window):
+        at = (*shape[:2], 1, 1)
+        made = conv_weight_grad(
+            conv_volume.rows(x), conv_volume.rows(gy), at, _flat(window), groups
+        )
+        return made.reshape(shape)
     if conv_volume.accepts(x.shape, k, a, groups):
-        stacked, at = conv_volume.stack(x, k, a, depths), (shape[0], k * shape[1], *shape[3:])
+        stacked, at = conv_volume.stack(x, window, a), (shape[0], k * shape[1], *shape[3:])
         made = conv_weight_grad(stacked, conv_volume.images(gy), at, _flat(window), 1)
         return conv_volume.deep_weight(made, shape)
     gw = np.zeros(shape, np.float32)
-    for i, inputs, outputs in depths:
+    for i, inputs, outputs in _depths(window, x.shape[2], a):
         for n in range(len(x)):
             gw[:, :, i] += conv_direct.conv_weight_grad(
                 _by_depth(x, n)[inputs],
