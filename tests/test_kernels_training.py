@@ -192,6 +192,92 @@ def test_adam_step(
     compare_steps(kernels, before, [params, m, v], dtype, rule)
 
 
+@pytest.mark.parametrize("dtype", ("float32", "float64"))
+@pytest.mark.parametrize(("weight_decay", "decoupled"), ((0.0, False), (0.1, False), (0.1, True)))
+def test_amsgrad_step(kernels: Backend, dtype: str, weight_decay: float, decoupled: bool) -> None:
+    params, grads, m, v = lists = step_arrays(kernels, dtype, 4)
+    largest = [kernels.multiply(a, 1.5, out=kernels.copy(a)) for a in v]  # some stay the largest
+    lists.append(largest)
+    before = snapshot(kernels, lists)
+    options: dict[str, Any] = {
+        "lr": 0.01, "betas": (0.9, 0.7), "eps": 1e-6, "weight_decay": weight_decay,
+        "decoupled": decoupled, "step": 3,
+    }  # fmt: skip
+    kernels.amsgrad_step(params, grads, m, v, largest, *options.values())
+    larger = 0
+
+    def rule(p: float, g: float, mean: float, square: float, top: float) -> tuple[float, ...]:
+        nonlocal larger
+        _, mean, square = oracles.adam(p, g, mean, square, **options)
+        larger += square > top
+        top = max(top, square)
+        shrunk = p * (1 - 0.01 * weight_decay) if decoupled else p
+        root = math.sqrt(top / (1 - 0.7**3)) + 1e-6
+        return shrunk - 0.01 * mean / (1 - 0.9**3) / root, mean, square, top
+
+    compare_steps(kernels, before, [params, m, v, largest], dtype, rule)
+    assert 0 < larger < sum(np.size(a) for a in before[0])
+
+
+@pytest.mark.parametrize("dtype", ("float32", "float64"))
+@pytest.mark.parametrize("centered", (False, True))
+@pytest.mark.parametrize("momentum", (0.0, 0.8))
+@pytest.mark.parametrize("weight_decay", (0.0, 0.1))
+def test_rmsprop_step(
+    kernels: Backend, dtype: str, centered: bool, momentum: float, weight_decay: float
+) -> None:
+    params, grads, momenta, squares = step_arrays(kernels, dtype, 4)
+    means = [kernels.multiply(a, 0.5, out=kernels.copy(a)) for a in grads]
+    for v, a in zip(squares, means, strict=True):  # so that no variance is negative
+        kernels.add(kernels.multiply(a, a, out=v), 0.1, out=v)
+    lists = [params, grads, squares, means, momenta]
+    before = snapshot(kernels, lists)
+    kernels.rmsprop_step(
+        params, grads, squares, means if centered else None, momenta if momentum else None,
+        0.01, 0.9, 1e-6, weight_decay, momentum,
+    )  # fmt: skip
+
+    def rule(p: float, g: float, v: float, a: float, b: float) -> tuple[float, ...]:
+        g += weight_decay * p
+        v = 0.9 * v + 0.1 * g * g
+        a = 0.9 * a + 0.1 * g if centered else a
+        step = g / (math.sqrt(v - a * a if centered else v) + 1e-6)
+        if momentum:
+            b = step = momentum * b + step
+        return p - 0.01 * step, v, a, b
+
+    compare_steps(kernels, before, [params, squares, means, momenta], dtype, rule)
+
+
+@pytest.mark.parametrize("dtype", ("float32", "float64"))
+@pytest.mark.parametrize("weight_decay", (0.0, 0.1))
+def test_adagrad_step(kernels: Backend, dtype: str, weight_decay: float) -> None:
+    params, grads, _, sums = step_arrays(kernels, dtype, 4)
+    before = snapshot(kernels, [params, grads, sums])
+    kernels.adagrad_step(params, grads, sums, 0.05, 1e-6, weight_decay)
+
+    def rule(p: float, g: float, s: float) -> tuple[float, float]:
+        g += weight_decay * p
+        s += g * g
+        return p - 0.05 * g / (math.sqrt(s) + 1e-6), s
+
+    compare_steps(kernels, before, [params, sums], dtype, rule)
+
+
+@pytest.mark.parametrize("dtype", ("float32", "float64"))
+def test_square_sums(kernels: Backend, dtype: str) -> None:
+    shapes = ((3, 4), (), (0,), (33,), (129, 257), (5, 4, 3))
+    arrays = [a.astype(dtype) for a in normal(7, *shapes)]
+    given = [kernels.asarray(a) for a in arrays]
+    given[-1] = kernels.getitem(given[-1], (slice(None, None, 2),))
+    given[3] = kernels.asarray(arrays[3][1:])  # 32 numbers
+    arrays[-1], arrays[3] = arrays[-1][::2], arrays[3][1:]
+    found = kernels.to_numpy(kernels.square_sums(given))
+    assert found.shape == (6,) and found.dtype == dtype
+    wanted = [math.fsum(float(v) ** 2 for v in a.flat) for a in arrays]
+    np.testing.assert_allclose(found, wanted, rtol=2e-6 if dtype == "float32" else 1e-13)
+
+
 @pytest.mark.parametrize("shape", [(5,), (3, 7, 120, 40), (0,)])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("slope", [0.2, 0.0, -0.5])

@@ -62,5 +62,9 @@ def kernel_info() -> list[tuple[str, str]]:
             "float32, any axis: rows, or vectors of places",
         ),
         ("cross_entropy", "float32 rows along the last axis: vectors"),
-        ("sgd_step adam_step", "dense float32 and float64: one launch for all parameters"),
+        (
+            "sgd_step adam_step amsgrad_step rmsprop_step adagrad_step",
+            "dense float32 and float64: one launch for all parameters",
+        ),
+        ("square_sums", "dense float32: one launch for all arrays"),
     ]

@@ -20,10 +20,12 @@ from tinygrad_cnn.geometry import Shape
 from .access import get32, get64, put32, put64, read64
 from .access import geti64 as entry
 from .order import order
-from .runtime import Kernel, address, device, kernel_of
+from .runtime import Kernel, address, device, kernel, kernel_of
+from .simd import BYTES, WIDTH, lane_sum, load, load_part, splat
 
 CHUNK = 8192
-COLUMNS = 6  # first chunk, size, then up to four addresses
+FEW_CHUNKS = 4  # done before a second thread has started
+COLUMNS = 7  # first chunk, size, then up to five addresses
 Arrays = Sequence[Any]
 _FLOATS = {"float32": (get32, put32, 4), "float64": (get64, put64, 8)}
 _NAMES = {np.dtype(name): name for name in _FLOATS}
@@ -66,8 +68,8 @@ def sgd_kernel(dtype: str, momentum: bool) -> Kernel:
 
 
 @cache
-def adam_kernel(dtype: str) -> Kernel:
-    """The formulas of ``adam_step``."""
+def adam_kernel(dtype: str, amsgrad: bool) -> Kernel:
+    """The formulas of ``adam_step``, or those of ``amsgrad_step``."""
     get, put, size = _FLOATS[dtype]
     number = np.dtype(dtype).type
 
@@ -79,6 +81,7 @@ def adam_kernel(dtype: str) -> Kernel:
         g = entry(table, row + 3) + size * start
         m = entry(table, row + 4) + size * start
         v = entry(table, row + 5) + size * start
+        h = entry(table, row + 6) + size * start
         b1, c1 = number(read64(coefficients, 0)), number(read64(coefficients, 1))
         b2, c2 = number(read64(coefficients, 2)), number(read64(coefficients, 3))
         rate, root = number(read64(coefficients, 4)), number(read64(coefficients, 5))
@@ -91,9 +94,96 @@ def adam_kernel(dtype: str) -> Kernel:
             square = b2 * get(v, i) + c2 * (step * step)
             put(m, i, mean)
             put(v, i, square)
+            if amsgrad:
+                largest = get(h, i)
+                square = square if square > largest or square != square else largest
+                put(h, i, square)
             put(p, i, old - rate * mean / (number(math.sqrt(square)) / root + eps))
 
-    return kernel_of(run, f"adam_{dtype}", False)
+    return kernel_of(run, f"adam{int(amsgrad)}_{dtype}", False)
+
+
+@cache
+def rmsprop_kernel(dtype: str, centered: bool, momentum: bool) -> Kernel:
+    """The formulas of ``rmsprop_step``."""
+    get, put, size = _FLOATS[dtype]
+    number = np.dtype(dtype).type
+    last = 5 + int(centered)  # the column of the momenta
+
+    def run(chunk, worker, table, rows, coefficients):
+        row = _row(table, rows, chunk)
+        start = (chunk - entry(table, row)) * CHUNK
+        count = min(CHUNK, entry(table, row + 1) - start)
+        p = entry(table, row + 2) + size * start
+        g = entry(table, row + 3) + size * start
+        v = entry(table, row + 4) + size * start
+        m = entry(table, row + 5) + size * start
+        b = entry(table, row + last) + size * start
+        lr, mu = number(read64(coefficients, 0)), number(read64(coefficients, 1))
+        keep, new = number(read64(coefficients, 2)), number(read64(coefficients, 3))
+        eps, decay = number(read64(coefficients, 4)), number(read64(coefficients, 5))
+        for i in range(count):
+            step = get(g, i) + decay * get(p, i)
+            square = keep * get(v, i) + new * (step * step)
+            put(v, i, square)
+            if centered:
+                mean = keep * get(m, i) + new * step
+                put(m, i, mean)
+                square = square - mean * mean
+            step = step / (number(math.sqrt(square)) + eps)
+            if momentum:
+                step = mu * get(b, i) + step
+                put(b, i, step)
+            put(p, i, get(p, i) - lr * step)
+
+    return kernel_of(run, f"rmsprop{int(centered)}{int(momentum)}_{dtype}", False)
+
+
+@cache
+def adagrad_kernel(dtype: str) -> Kernel:
+    """The formulas of ``adagrad_step``."""
+    get, put, size = _FLOATS[dtype]
+    number = np.dtype(dtype).type
+
+    def run(chunk, worker, table, rows, coefficients):
+        row = _row(table, rows, chunk)
+        start = (chunk - entry(table, row)) * CHUNK
+        count = min(CHUNK, entry(table, row + 1) - start)
+        p = entry(table, row + 2) + size * start
+        g = entry(table, row + 3) + size * start
+        s = entry(table, row + 4) + size * start
+        rate, eps = number(read64(coefficients, 0)), number(read64(coefficients, 1))
+        decay = number(read64(coefficients, 2))
+        for i in range(count):
+            step = get(g, i) + decay * get(p, i)
+            total = get(s, i) + step * step
+            put(s, i, total)
+            put(p, i, get(p, i) - step * rate / (number(math.sqrt(total)) + eps))
+
+    return kernel_of(run, f"adagrad_{dtype}", False)
+
+
+@kernel
+def _squares(chunk, worker, table, rows, sums):
+    """sums[chunk] = Σ x² over the chunk's part of its row, in float64 of float32 by vectors."""
+    row = _row(table, rows, chunk)
+    start = (chunk - entry(table, row)) * CHUNK
+    count = min(CHUNK, entry(table, row + 1) - start)
+    x, zero = entry(table, row + 2) + 4 * start, splat(np.float32(0))
+    a, b, c, d = zero, zero, zero, zero
+    for _ in range(count // (4 * WIDTH)):
+        e, f, g, h = load(x), load(x + BYTES), load(x + 2 * BYTES), load(x + 3 * BYTES)
+        a, b, c, d = a + e * e, b + f * f, c + g * g, d + h * h
+        x += 4 * BYTES
+    rest = count % (4 * WIDTH)
+    for _ in range(rest // WIDTH):
+        e = load(x)
+        a = a + e * e
+        x += BYTES
+    if rest % WIDTH:
+        e = load_part(x, rest % WIDTH)
+        b = b + e * e
+    put64(sums, chunk, float(lane_sum((a + b) + (c + d))))
 
 
 @lru_cache(4096)
@@ -127,18 +217,24 @@ def gather(lists: Sequence[Arrays]) -> tuple[dict[Any, list[tuple[Any, ...]]], l
     return found, others
 
 
-def launch(
-    kernel: Kernel, rows: list[tuple[Any, ...]], coefficients: list[float], *options: int
-) -> None:
-    """Run a step's kernel over the rows of one dtype."""
+def _table(rows: Sequence[tuple[Any, ...]]) -> tuple[Any, int]:
+    """The table of some rows, and how many chunks they are."""
     numbers, chunks = [], 0
     fill = [0] * (COLUMNS - 2 - len(rows[0]))
     for row in rows:
         size = row[0].size
         numbers += [chunks, size, *map(address, row), *fill]
         chunks += -(-size // CHUNK)
-    table, values = array("q", numbers), array("d", coefficients)
-    run = kernel.serial if chunks * CHUNK <= 4 * CHUNK else kernel
+    return array("q", numbers), chunks
+
+
+def launch(
+    kernel: Kernel, rows: list[tuple[Any, ...]], coefficients: list[float], *options: int
+) -> None:
+    """Run a step's kernel over the rows of one dtype."""
+    table, chunks = _table(rows)
+    values = array("d", coefficients)
+    run = kernel.serial if chunks <= FEW_CHUNKS else kernel
     run(chunks, table.buffer_info()[0], len(rows), values.buffer_info()[0], *options)
 
 
@@ -172,14 +268,65 @@ def adam_step(
     weight_decay: float,
     decoupled: bool,
     step: int,
+    largest: Arrays | None = None,
 ) -> list[int]:
-    """The reference's ``adam_step``; returns the positions of the parameters left to it."""
+    """The reference's ``adam_step``, or ``amsgrad_step`` where ``largest`` is given; returns the
+    positions of the parameters left to it."""
     beta1, beta2 = betas
-    groups, others = gather([params, grads, m, v])
+    groups, others = gather([params, grads, m, v] + ([] if largest is None else [largest]))
     coefficients = [
         beta1, 1 - beta1, beta2, 1 - beta2, lr / (1 - beta1**step), math.sqrt(1 - beta2**step), eps,
         0.0 if decoupled else weight_decay, 1 - lr * weight_decay if decoupled else 1.0,
     ]  # fmt: skip
     for dtype, rows in groups.items():
-        launch(adam_kernel(_NAMES[dtype]), rows, coefficients)
+        launch(adam_kernel(_NAMES[dtype], largest is not None), rows, coefficients)
     return others
+
+
+def rmsprop_step(
+    params: Arrays,
+    grads: Arrays,
+    squares: Arrays,
+    means: Arrays | None,
+    momenta: Arrays | None,
+    lr: float,
+    alpha: float,
+    eps: float,
+    weight_decay: float,
+    momentum: float,
+) -> list[int]:
+    """The reference's ``rmsprop_step``; returns the positions of the parameters left to it."""
+    groups, others = gather(
+        [params, grads, squares, *(states for states in (means, momenta) if states is not None)]
+    )
+    for dtype, rows in groups.items():
+        kernel = rmsprop_kernel(_NAMES[dtype], means is not None, momenta is not None)
+        launch(kernel, rows, [lr, momentum, alpha, 1 - alpha, eps, weight_decay])
+    return others
+
+
+def adagrad_step(
+    params: Arrays, grads: Arrays, sums: Arrays, rate: float, eps: float, weight_decay: float
+) -> list[int]:
+    """The reference's ``adagrad_step``; returns the positions of the parameters left to it."""
+    groups, others = gather([params, grads, sums])
+    for dtype, rows in groups.items():
+        launch(adagrad_kernel(_NAMES[dtype]), rows, [rate, eps, weight_decay])
+    return others
+
+
+def is_run(a: Any) -> bool:
+    """Whether ``square_sums`` takes ``a``: float32 numbers that lie next to each other."""
+    return a.dtype == np.float32 and _is_dense(a.shape, a.strides, 4)
+
+
+def square_sums(arrays: Arrays) -> Any:
+    """Σ x² of each array, chunks in float32 and their sums in float64, for arrays that are runs."""
+    table, chunks = _table([(a,) for a in arrays])
+    sums = np.empty(chunks + 1)
+    sums[chunks] = 0
+    run = _squares.serial if chunks <= FEW_CHUNKS else _squares
+    run(chunks, table.buffer_info()[0], len(arrays), address(sums))
+    ends = np.cumsum([0] + [-(-a.size // CHUNK) for a in arrays])
+    made = [sums[first:end].sum() for first, end in zip(ends[:-1], ends[1:], strict=True)]
+    return np.array(made, np.float32)

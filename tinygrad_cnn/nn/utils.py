@@ -30,16 +30,23 @@ def clip_grad_norm_(
     if not grads:
         return Tensor(0.0)
     with no_grad():
-        sizes = cat(
-            [g.abs().reshape(-1).norm(norm_type).reshape(1).to(grads[0].dtype) for g in grads]
-        )
-        total = sizes.norm(norm_type)
+        total = _joint_norm(grads, norm_type)
         if error_if_nonfinite and not math.isfinite(total.item()):
             raise RuntimeError(f"clip_grad_norm_: the norm of order {norm_type} is {total.item()}")
-        scale = (max_norm / (total + 1e-6)).clamp(max=1.0)
+        scale = (max_norm / (total + 1e-6)).clamp(max=1.0).item()
+    if scale != 1:
         for g in grads:
-            g.mul_(scale.to(g.dtype))
+            g.backend.multiply(g.array, scale, out=g.array)
+            g._version_list()[0] += 1
     return total
+
+
+def _joint_norm(grads: list[Tensor], order: float) -> Tensor:
+    kernels = grads[0].backend
+    if order == 2 and all(g.backend is kernels for g in grads):
+        return Tensor._wrap(kernels.square_sums([g.array for g in grads]), kernels).sum().sqrt()
+    sizes = [g.abs().reshape(-1).norm(order).reshape(1).to(grads[0].dtype) for g in grads]
+    return cat(sizes).norm(order)
 
 
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
@@ -35,34 +34,12 @@ class Adam(Optimizer):
         return ("exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) if group["amsgrad"] else ()))
 
     def update(self, group: Group, bucket: Bucket) -> None:
-        if group["amsgrad"]:
-            self._amsgrad(group, bucket)
-            return
-        bucket.kernels.adam_step(
-            bucket.arrays, bucket.grads, bucket.state("exp_avg"), bucket.state("exp_avg_sq"),
-            group["lr"], group["betas"], group["eps"], group["weight_decay"], self.decoupled,
-            bucket.step,
+        kernels = bucket.kernels
+        step: Any = kernels.amsgrad_step if group["amsgrad"] else kernels.adam_step
+        step(
+            bucket.arrays, bucket.grads, *map(bucket.state, self.state_names(group)), group["lr"],
+            group["betas"], group["eps"], group["weight_decay"], self.decoupled, bucket.step,
         )  # fmt: skip
-
-    def _amsgrad(self, group: Group, bucket: Bucket) -> None:
-        k, lr, decay, (beta1, beta2) = (
-            bucket.kernels,
-            group["lr"],
-            group["weight_decay"],
-            group["betas"],
-        )
-        rate, root = lr / (1 - beta1**bucket.step), math.sqrt(1 - beta2**bucket.step)
-        moments = zip(*map(bucket.state, self.state_names(group)), strict=True)
-        for p, g, (m, v, largest) in zip(bucket.arrays, bucket.grads, moments, strict=True):
-            if decay and self.decoupled:
-                k.multiply(p, 1 - lr * decay, out=p)
-            elif decay:
-                g = k.add(g, k.multiply(p, decay))
-            k.add(k.multiply(m, beta1, out=m), k.multiply(g, 1 - beta1), out=m)
-            k.add(k.multiply(v, beta2, out=v), k.multiply(k.multiply(g, g), 1 - beta2), out=v)
-            k.maximum(largest, v, out=largest)
-            scale = k.add(k.divide(k.sqrt(largest), root), group["eps"])
-            k.subtract(p, k.divide(k.multiply(m, rate), scale), out=p)
 
 
 class AdamW(Adam):

@@ -5,13 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ..backend import Array, Backend
 from ..tensor import Tensor
 from .optimizer import Bucket, Group, Optimizer, filled_like
-
-
-def _decayed(k: Backend, p: Array, g: Array, weight_decay: float) -> Array:
-    return k.add(g, k.multiply(p, weight_decay)) if weight_decay else g
 
 
 class RMSprop(Optimizer):
@@ -37,20 +32,12 @@ class RMSprop(Optimizer):
         return ("square_avg", *(name for name, used in optional.items() if used))
 
     def update(self, group: Group, bucket: Bucket) -> None:
-        k, alpha, lr = bucket.kernels, group["alpha"], group["lr"]
-        for p, g, state in zip(bucket.arrays, bucket.grads, bucket.states, strict=True):
-            g = _decayed(k, p, g, group["weight_decay"])
-            v = state["square_avg"].array
-            k.add(k.multiply(v, alpha, out=v), k.multiply(k.multiply(g, g), 1 - alpha), out=v)
-            if group["centered"]:
-                mean = state["grad_avg"].array
-                k.add(k.multiply(mean, alpha, out=mean), k.multiply(g, 1 - alpha), out=mean)
-                v = k.subtract(v, k.multiply(mean, mean))
-            g = k.divide(g, k.add(k.sqrt(v), group["eps"]))
-            if group["momentum"]:
-                b = state["momentum_buffer"].array
-                g = k.add(k.multiply(b, group["momentum"], out=b), g, out=b)
-            k.subtract(p, k.multiply(g, lr), out=p)
+        bucket.kernels.rmsprop_step(
+            bucket.arrays, bucket.grads, bucket.state("square_avg"),
+            bucket.state("grad_avg") if group["centered"] else None,
+            bucket.state("momentum_buffer") if group["momentum"] else None,
+            group["lr"], group["alpha"], group["eps"], group["weight_decay"], group["momentum"],
+        )  # fmt: skip
 
 
 class Adagrad(Optimizer):
@@ -77,9 +64,8 @@ class Adagrad(Optimizer):
         return {"sum": filled_like(p, group["initial_accumulator_value"])}
 
     def update(self, group: Group, bucket: Bucket) -> None:
-        k = bucket.kernels
         rate = group["lr"] / (1 + (bucket.step - 1) * group["lr_decay"])
-        for p, g, s in zip(bucket.arrays, bucket.grads, bucket.state("sum"), strict=True):
-            g = _decayed(k, p, g, group["weight_decay"])
-            k.add(s, k.multiply(g, g), out=s)
-            k.subtract(p, k.divide(k.multiply(g, rate), k.add(k.sqrt(s), group["eps"])), out=p)
+        bucket.kernels.adagrad_step(
+            bucket.arrays, bucket.grads, bucket.state("sum"), rate, group["eps"],
+            group["weight_decay"],
+        )  # fmt: skip
