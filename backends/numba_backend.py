@@ -16,6 +16,7 @@ from .numba_kernels import (
     cumulate,
     dispatch,
     draws,
+    elements,
     elementwise,
     extremes,
     info,
@@ -24,6 +25,7 @@ from .numba_kernels import (
     norm,
     optim,
     pool,
+    positions,
     reduce,
     runtime,
     select,
@@ -72,6 +74,12 @@ class NumbaBackend(FusedKernels):
     def random_normal(self, shape: Shape, dtype: DType, seed: int, offset: int) -> Array:
         drawn = draws.random_normal(shape, dtype, seed, offset)
         return super().random_normal(shape, dtype, seed, offset) if drawn is None else drawn
+
+    def astype(self, a: Array, dtype: DType) -> Array:
+        made = None
+        if type(a) is np.ndarray and a.size >= elementwise.LARGE:
+            made = elementwise.unary(elements.conversion(dtype), a, None)
+        return super().astype(a, dtype) if made is None else made
 
     # -- copies between memory layouts -------------------------------------------------------------
     def copy(self, a: Array) -> Array:
@@ -242,6 +250,14 @@ class NumbaBackend(FusedKernels):
             if best is not None:
                 return best
         return better.reduce(a, axes, keepdims=keepdims)
+
+    def argmax(self, a: Array, axis: int) -> Array:
+        found = positions.position(a, axis, True) if a.size >= positions.LARGE else None
+        return super().argmax(a, axis) if found is None else found
+
+    def argmin(self, a: Array, axis: int) -> Array:
+        found = positions.position(a, axis, False) if a.size >= positions.LARGE else None
+        return super().argmin(a, axis) if found is None else found
 
     def argtop(self, a: Array, k: int, axis: int, largest: bool) -> Array:
         if select.accepts(a, k):

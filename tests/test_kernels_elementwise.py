@@ -237,3 +237,20 @@ def test_prelu_and_its_gradients(kernels: Any, shape: tuple[int, ...], dtype: An
             error = np.abs(gw - part.sum(axis=axes, keepdims=True))
             assert (error <= 1e-6 * size).all()
             same_on_all_threads(kernels, lambda a=a, b=b, w=w: kernels.prelu_grad(b, a, w)[1])
+
+
+@pytest.mark.parametrize("to", [np.float32, np.float64, np.float16, np.int64])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, np.int32, np.uint8, bool])
+def test_conversions(kernels: Any, dtype: Any, to: Any) -> None:
+    """As NumPy rounds, in the memory order of what is converted; infinities and NaN stay."""
+    rng = np.random.default_rng(12)
+    a = (rng.standard_normal((9, 8, 27, 31)) * 100).astype(np.int64).astype(dtype)
+    if a.dtype.kind == "f" and to is not np.int64:
+        a.reshape(-1)[: len(SPECIAL) + 1] = [*SPECIAL, 1 + 2.0**-30]
+    if dtype is np.int64:
+        a.reshape(-1)[:4] = [2**62 + 1, -(2**63), 2**24 + 1, 2**53 + 1]
+    for where, x in laid_out(a).items():
+        found = same_on_all_threads(kernels, lambda x=x: kernels.astype(x, np.dtype(to)))
+        with np.errstate(all="ignore"):
+            assert_same(found, x.astype(to), where)
+        assert not np.shares_memory(found, x)

@@ -13,6 +13,7 @@ from tinygrad_cnn.backend import load_backend
 
 pytest.importorskip("numba")
 extremes = pytest.importorskip("tinygrad_cnn.backends.numba_kernels.extremes")
+positions = pytest.importorskip("tinygrad_cnn.backends.numba_kernels.positions")
 reduce = pytest.importorskip("tinygrad_cnn.backends.numba_kernels.reduce")
 
 LARGEST = (0, 40000, 700, 60, 25)  # size of an axis, by their number
@@ -84,6 +85,25 @@ def test_extremes(guarded: Any, monkeypatch: pytest.MonkeyPatch, seed: int) -> N
             assert again.tobytes() == found.tobytes()
 
 
+@pytest.mark.parametrize("seed", range(60))
+def test_positions(guarded: Any, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    """Along every axis: the first of many equal numbers, the first NaN; the same on all threads."""
+    monkeypatch.setattr(positions, "empty", reduce.empty)
+    monkeypatch.setattr(positions, "LARGE", 1)
+    rng, order, a = drawn(seed)
+    a = np.rint(a * (seed % 3))  # −0 and 0 are equal
+    special = rng.choice([np.nan, np.inf, -np.inf], a.size // 50 + seed % 4)
+    a.reshape(-1)[rng.integers(a.size, size=special.size)] = special
+    a = a.transpose(np.argsort(order))
+    for axis in range(a.ndim):
+        for name in ("argmax", "argmin"):
+            for threads in (1, 3):
+                guarded.set_num_threads(threads)
+                found = getattr(guarded, name)(a, axis)
+                assert found.dtype == np.int64
+                np.testing.assert_array_equal(found, getattr(a, name)(axis))
+
+
 def test_every_place_of_an_extreme(guarded: Any) -> None:
     """One element of a run, or of a column, at each place in turn: the largest, smallest, NaN."""
     for value, name in ((1, "max"), (-1, "min"), (np.nan, "max"), (np.nan, "min")):
@@ -93,6 +113,8 @@ def test_every_place_of_an_extreme(guarded: Any) -> None:
             for axes in ((0,), (1,)):
                 found = getattr(guarded, name)(a, axes, False)
                 np.testing.assert_array_equal(found, np.full(count, value, np.float32))
+                place = getattr(guarded, f"arg{name}")(a, axes[0])
+                np.testing.assert_array_equal(place, np.arange(count))
 
 
 def test_long_sums_stay_exact() -> None:

@@ -29,7 +29,7 @@ class Kind(NamedTuple):
 
 KINDS = {
     "float32": Kind(get32, put32, 4), "float64": Kind(get64, put64, 8),
-    "int64": Kind(geti64, None, 8), "bool": Kind(get8, put8, 1),
+    "int64": Kind(geti64, None, 8), "bool": Kind(get8, put8, 1), "uint8": Kind(get8, None, 1),
 }  # fmt: skip
 NAMES = {np.dtype(name): name for name in KINDS}
 BOOL = np.dtype(bool)
@@ -67,17 +67,27 @@ _EXACT = {
 PLAIN = {*COMPARISONS, *TRUTHS, *_TESTS, *_ARITHMETIC, "relu", "negative", "absolute", "sqrt"}
 _OF = {
     "float32": {*_EXACT, *COMPARISONS, *POLYNOMIALS}, "float64": {*_EXACT, *COMPARISONS},
-    "int64": set(COMPARISONS), "bool": set(TRUTHS),
+    "int64": set(COMPARISONS), "bool": set(TRUTHS), "uint8": set(),
 }  # fmt: skip
+
+
+def conversion(dtype: Any) -> str:
+    """The name of the conversion to a dtype."""
+    return f"to_{dtype}"
+
+
+_CONVERSIONS = {conversion(name): np.dtype(name) for name in ("float32", "float64")}
 
 
 def has(name: str, dtype: Any) -> bool:
     """Whether there is a function ``name`` of this dtype's numbers."""
-    return dtype in NAMES and name in _OF[NAMES[dtype]]
+    return dtype in NAMES and (name in _OF[NAMES[dtype]] or name in _CONVERSIONS)
 
 
 def result_of(name: str, dtype: Any) -> Any:
     """The dtype of the function's values."""
+    if name in _CONVERSIONS:
+        return _CONVERSIONS[name]
     return BOOL if name in COMPARISONS or name in _TESTS else dtype
 
 
@@ -88,6 +98,9 @@ def element(name: str, kind: str) -> Any:
         return POLYNOMIALS[name]
     if name in COMPARISONS or name in TRUTHS:
         return device((COMPARISONS | TRUTHS)[name], inline=True)
+    if name in _CONVERSIONS:
+        target = _CONVERSIONS[name].type
+        return device(lambda a: target(a), inline=True)
     zero, one, infinity = (np.dtype(kind).type(value) for value in (0, 1, math.inf))
     table: dict[str, Callable[..., Any]] = {
         "add": lambda a, b: a + b,

@@ -34,15 +34,15 @@ def _choices(largest: bool) -> tuple[Any, Any, Any]:
         return x if (x > best if largest else x < best) or x != x else best
 
     def emit(b: Any, best: Any, x: Any) -> Any:
-        beats = b.fcmp_ordered(">" if largest else "<", x, best)
-        return b.select(b.or_(beats, b.fcmp_unordered("uno", x, x)), x, best)
+        better = b.select(b.fcmp_ordered(">" if largest else "<", best, x), best, x)  # or x is NaN
+        return b.select(b.fcmp_unordered("uno", best, best), best, better)
 
     return numbers, _binary(emit), _fold(emit)
 
 
 @cache
-def runs_kernel(largest: bool) -> Kernel:
-    """y[r] = extreme of x[r, :] for ``step`` runs a chunk; the last run ends where x does."""
+def extreme_of_run(largest: bool) -> Any:
+    """The extreme of ``count`` neighbours, as a function for kernels."""
     numbers, vectors, lanes = _choices(largest)
 
     @device
@@ -62,6 +62,14 @@ def runs_kernel(largest: bool) -> Kernel:
             a = vectors(a, load(p))
             p += BYTES
         return lanes(vectors(vectors(a, b), vectors(c, d)))
+
+    return extreme
+
+
+@cache
+def runs_kernel(largest: bool) -> Kernel:
+    """y[r] = extreme of x[r, :] for ``step`` runs a chunk; the last run ends where x does."""
+    extreme = extreme_of_run(largest)
 
     def run(chunk, worker, x, y, runs, inner, step, size):
         for r in range(chunk * step, min(runs, (chunk + 1) * step)):
