@@ -40,6 +40,7 @@ from .microkernel import (
     rows_kernel,
 )
 from .runtime import address
+from .simd import WIDTH
 
 CACHE_BYTES = 256 * 1024  # what a chunk may hold of the input, and a panel of weights: half an L2
 MAX_EVEN_STEP = 1024  # bytes: with wider pixels the loops are long, and a tile by list as fast
@@ -217,7 +218,10 @@ def correlation_plan(
     out_band = band * per_axis[0][0].out_step * o_h
     lengths = math.gcd(*(cols.cells for cols in per_axis[1]))
     step = per_axis[1][0].in_step * pitch
-    tiles = [row_tile(lengths, nv, cut.lanes, step) for nv in (cut.wide, cut.narrow)]
+    # Of the pixels' channels a group reads few, so its loops are short whatever the step is: up to
+    # 1.2 times as fast.
+    most = step if groups > 1 and cut.lanes == WIDTH else MAX_EVEN_STEP
+    tiles = [row_tile(lengths, nv, cut.lanes, step, most) for nv in (cut.wide, cut.narrow)]
     table = (n, images, bands, band, int(copies), s_n, s_h, s_w, s_c, h, w, channels, row_lo,
              band * in_step, scratch_rows, col_lo, columns, pitch, groups, c_group, o_group, cut.nr,
              o_n, out_band, len(jobs), tiles[0][0], tiles[1][0], cut.columns,
@@ -236,11 +240,13 @@ def correlation_plan(
     )
 
 
-def row_tile(length: int, nv: int, lanes: int, step: int) -> tuple[int, int]:
+def row_tile(
+    length: int, nv: int, lanes: int, step: int, most: int = MAX_EVEN_STEP
+) -> tuple[int, int]:
     """(rows, address of the micro-kernel): of pixels ``step`` bytes apart where whole tiles fill
-    the output rows, else with a list of rows."""
+    the output rows and the step is at most ``most``, else with a list of rows."""
     rows = even_rows(length, nv)
-    if rows and 0 < step <= MAX_EVEN_STEP:
+    if rows and 0 < step <= most:
         return rows, even_rows_kernel(rows, nv, lanes, step).load()
     return TILE_ROWS[nv - 1], rows_kernel(nv, lanes).load()
 
