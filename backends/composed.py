@@ -27,6 +27,9 @@ class Composed(ComposedSteps):
         gx: Array = activations.GRADIENTS[name](self, g, x, *settings)
         return gx
 
+    def sum_of_squares(self: Backend, a: Array, axes: Shape, keepdims: bool) -> Array:
+        return self.sum(self.multiply(a, a), axes, keepdims)
+
     def prelu_grad(self: Backend, g: Array, x: Array, slope: Array) -> tuple[Array, Array]:
         part = self.where(self.greater(x, 0), 0.0, self.multiply(g, x))
         axes = broadcast_axes(x.shape, slope.shape)

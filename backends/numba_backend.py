@@ -238,6 +238,13 @@ class NumbaBackend(FusedKernels):
             return np.array(np.count_nonzero(a))  # many bytes at once
         return super().sum(a, axes, keepdims)
 
+    def sum_of_squares(self, a: Array, axes: Shape, keepdims: bool) -> Array:
+        if a.size >= reduce.LARGE and a.dtype == np.float32:
+            total = reduce.sum_axes(a, axes, keepdims, squares=True)
+            if total is not None:
+                return total
+        return super().sum_of_squares(a, axes, keepdims)
+
     def max(self, a: Array, axes: Shape, keepdims: bool) -> Array:
         return self._extreme(np.maximum, a, axes, keepdims)
 

@@ -79,7 +79,7 @@ def test_computing_primitives_launch_kernels() -> None:
     }  # type: ignore[misc]
     calls |= {
         name: lambda n=name: getattr(k, n)(a, (1,), False)
-        for name in "sum prod max min any all".split()
+        for name in "sum sum_of_squares prod max min any all".split()
     }  # type: ignore[misc]
     calls |= {name: lambda n=name: getattr(k, n)(a, 1) for name in  # type: ignore[misc]
               "argmax argmin argsort cumsum softmax log_softmax".split()}  # fmt: skip

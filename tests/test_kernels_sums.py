@@ -64,6 +64,26 @@ def test_sums(guarded: Any, seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(60))
+def test_sums_of_squares(guarded: Any, seed: int) -> None:
+    """Over every choice of axes, against float64; the same bits on one thread and on three."""
+    rng, order, a = drawn(seed)
+    a = a.transpose(np.argsort(order))
+    wide = a.astype(np.float64) ** 2
+    for number in range(1, 2**a.ndim):
+        axes = tuple(i for i in range(a.ndim) if number >> i & 1)
+        if reduce.plan(a.shape, a.strides, axes) is None:  # NumPy's, term after term
+            continue
+        guarded.set_num_threads(1)
+        found = guarded.sum_of_squares(a, axes, bool(number % 2))
+        wanted = wide.sum(axes, keepdims=bool(number % 2))
+        assert found.shape == wanted.shape and found.dtype == np.float32
+        np.testing.assert_allclose(found, wanted, rtol=512 * 2.0**-26)
+        guarded.set_num_threads(3)
+        again = guarded.sum_of_squares(a, axes, bool(number % 2))
+        assert again.tobytes() == found.tobytes()
+
+
+@pytest.mark.parametrize("seed", range(60))
 def test_extremes(guarded: Any, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     """Over every choice of axes, with infinities and NaN; the same bits on one thread and three."""
     monkeypatch.setattr(extremes, "empty", reduce.empty)

@@ -68,6 +68,51 @@ class Mean(Sum):
         return super().fused_backward(kernels, kernels.divide(grad, self.count), out)
 
 
+class SumOfSquares(Op):
+    """Σ x² over axes."""
+
+    def __init__(self, axes: Shape, keepdim: bool) -> None:
+        self.axes, self.keepdim = axes, keepdim
+
+    def forward(self, kernels: Backend, x: Array) -> Array:
+        return kernels.sum_of_squares(x, self.axes, self.keepdim)
+
+    def backward(self, grad: Tensor, out: None) -> Tensor:
+        (x,) = self.inputs
+        return x * (Reshape(_kept(x.shape, self.axes))(grad) * 2)
+
+
+class Variance(Op):
+    """Σ (x − mean)² / freedom over axes of ``count`` cells; ∂x = 2·(x − mean) / freedom."""
+
+    def __init__(self, axes: Shape, keepdim: bool, count: int, freedom: float) -> None:
+        self.axes, self.keepdim, self.count, self.freedom = axes, keepdim, count, freedom
+
+    def forward(self, kernels: Backend, x: Array) -> Array:
+        mean = kernels.divide(kernels.sum(x, self.axes, True), self.count)
+        centred = kernels.subtract(x, mean)
+        total = kernels.sum_of_squares(centred, self.axes, self.keepdim)
+        return kernels.divide(total, self.freedom)
+
+    def backward(self, grad: Tensor, out: None) -> Tensor:
+        (x,) = self.inputs
+        centred = x - Mean(self.axes, True, self.count)(x)
+        return centred * (Reshape(_kept(x.shape, self.axes))(grad) * 2 / self.freedom)
+
+
+class Root(Op):
+    """√x with derivative 0 at 0, as norms and standard deviations define it."""
+
+    saves_inputs, saves_output = False, True
+
+    def forward(self, kernels: Backend, x: Array) -> Array:
+        return kernels.sqrt(x)
+
+    def backward(self, grad: Tensor, out: Tensor) -> Tensor:
+        zero = out.detach() == 0
+        return grad * where(zero, 0.0, 0.5 / where(zero, 1.0, out))
+
+
 class Product(Op):
     """Π over one axis. ∂xᵢ is the product of the others: out/xᵢ, or, where a factor is 0, computed
     without dividing.
@@ -370,12 +415,6 @@ def _is_empty(x: Tensor, axes: Shape) -> bool:
     return math.prod(x.shape[a] for a in axes) == 0
 
 
-def _root(x: Tensor) -> Tensor:
-    """√x with derivative 0 at 0, as norms and standard deviations define it."""
-    zero = x.detach() == 0
-    return where(zero, 0.0, where(zero, 1.0, x).sqrt())
-
-
 @numpy_names
 def var(
     input: Tensor,
@@ -391,10 +430,13 @@ def var(
     _need_float("var", input)
     less = correction if correction is not None else 0 if unbiased is False else 1
     axes = normalize_axes(dim, input.ndim)
-    centred = input - mean(input, axes or None, keepdim=True)
-    freedom = math.prod(input.shape[a] for a in axes) - less
-    total = (centred * centred).sum(axes or None, keepdim)
-    return total / freedom if freedom > 0 else total / 0.0
+    count = math.prod(input.shape[a] for a in axes)
+    if not count:
+        return Sum(axes, keepdim)(input) * math.nan
+    half = input.dtype == dtypes.float16  # whose squares may overflow although the variance fits
+    wide = cast(input, dtypes.float32) if half else input
+    made = Variance(axes, keepdim, count, count - less if count > less else 0.0)(wide)
+    return cast(made, dtypes.float16) if half else made
 
 
 @numpy_names
@@ -407,7 +449,7 @@ def std(
     correction: float | None = None,
 ) -> Tensor:
     """√var, with derivative 0 where the variance is 0."""
-    return _root(var(input, dim, unbiased, keepdim, correction=correction))
+    return Root()(var(input, dim, unbiased, keepdim, correction=correction))
 
 
 @numpy_names
@@ -422,7 +464,7 @@ def norm(input: Tensor, p: float | str = "fro", dim: Dim = None, keepdim: bool =
     axes = normalize_axes(dim, input.ndim)
     where_ = axes or None
     if order == 2:
-        return _root((input * input).sum(where_, keepdim))
+        return Root()(SumOfSquares(axes, keepdim)(input))
     if math.isinf(order):
         return (amax if order > 0 else amin)(input.abs(), where_, keepdim)
     if order == 0:

@@ -11,6 +11,7 @@ from ...ops import activation
 from ...ops.cross_entropy import Logistic
 from ...ops.loss import AbsoluteError, Divergence, SquaredError
 from ...ops.normalization import BatchNorm, GroupNorm, LayerNorm
+from ...ops.reduce import Root, SumOfSquares, Variance
 from ...ops.resample import Resample
 from .translate import translates
 from .writer import Site, Writer
@@ -73,6 +74,24 @@ def _gelu_tanh(w: Writer, s: Site, x: str) -> str:
     cube = w.node("Mul", w.node("Mul", x, x), x)
     inner = w.node("Mul", w.node("Add", x, w.node("Mul", cube, bend)), root)
     return _half_of_one_plus(w, s, x, w.node("Tanh", inner))
+
+
+# -- reductions ------------------------------------------------------------------------------------
+@translates(SumOfSquares)
+def _sum_of_squares(w: Writer, s: Site, x: str) -> str:
+    return w.reduce("ReduceSum", w.node("Mul", x, x), s.op.axes, s.op.keepdim)
+
+
+@translates(Variance)
+def _variance(w: Writer, s: Site, x: str) -> str:
+    centred = w.node("Sub", x, w.reduce("ReduceMean", x, s.op.axes, True))
+    total = w.reduce("ReduceSum", w.node("Mul", centred, centred), s.op.axes, s.op.keepdim)
+    return w.node("Div", total, w.constant(np.array(s.op.freedom, s.dtype)))
+
+
+@translates(Root)
+def _root(w: Writer, s: Site, x: str) -> str:
+    return w.node("Sqrt", x)
 
 
 # -- losses ----------------------------------------------------------------------------------------
