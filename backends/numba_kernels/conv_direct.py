@@ -21,7 +21,7 @@ import numpy as np
 from tinygrad_cnn.geometry import Shape, Window
 
 from .conv_plan import Plan, Source, correlation_plan, weight_plan
-from .layout import add_floats, channels_last, pack_panels
+from .layout import add_floats, channels_last, pack_panel
 from .memory import empty
 from .microkernel import (
     ACCUMULATE,
@@ -157,15 +157,24 @@ def correlate(
          wide, narrow)  # fmt: skip
 
 
+@kernel
+def pack_jobs(
+    chunk, worker, target, source, jobs, lists, n_step, n_count, padded, nr, group_step, each
+):
+    """One panel of one group of the weights of one job; every job has ``each`` of them."""
+    job = chunk // each
+    n_taps, run, offset = unpack(jobs + 64 * job + 40, 3)
+    pack_panel(chunk % each, target + offset, source, load_i64(lists + 8 * job), n_taps * run,
+               n_step, n_count, padded, nr, group_step)  # fmt: skip
+
+
 def pack(plan: Plan, w: Any, columns: int, n_step: int, group_step: int, groups: int) -> Any:
     """The weights as the panels of every job, group after group."""
     cut = panels(columns)
-    packed = empty((sum(k.size for k in plan.k_lists) * groups * cut.columns,), np.float32)
-    at = address(packed)
-    for k_list in plan.k_lists:
-        pack_panels(groups * cut.number, at, address(w), address(k_list), k_list.size, n_step,
-                    columns, cut.columns, cut.nr, group_step)  # fmt: skip
-        at += k_list.size * groups * cut.columns * 4
+    packed = empty((plan.packed_bytes // 4,), np.float32)
+    pack_jobs(len(plan.k_lists) * groups * cut.number, address(packed), address(w),
+              address(plan.jobs), address(plan.lists), n_step, columns, cut.columns, cut.nr,
+              group_step, groups * cut.number)  # fmt: skip
     return packed
 
 

@@ -101,6 +101,8 @@ class Plan:
     table: np.ndarray
     jobs: np.ndarray
     k_lists: list[np.ndarray]
+    lists: np.ndarray  # their addresses
+    packed_bytes: int  # of the weights of all jobs
     scratch_bytes: int
     complete: bool  # every output cell is written
     micro: tuple[int, int]  # addresses of the micro-kernels for the full panels and the last
@@ -174,7 +176,8 @@ def correlation_plan(
         )
     ]
     if not all(per_axis):
-        return Plan(0, np.zeros(0, np.int64), np.zeros(0, np.int64), [], 0, False, (0, 0), [])
+        nothing = np.zeros(0, np.int64)
+        return Plan(0, nothing, nothing, [], nothing, 0, 0, False, (0, 0), [])
     (row_lo, row_hi), (col_lo, col_hi) = (_reach(phases) for phases in per_axis)
     c_group, o_group = channels // groups, out_channels // groups
     inside = row_lo >= 0 and col_lo >= 0 and row_hi < h and col_hi < w
@@ -233,6 +236,8 @@ def correlation_plan(
         table=np.array(table, np.int64),
         jobs=np.array(jobs, np.int64),
         k_lists=k_lists,
+        lists=np.array([address(k_list) for k_list in k_lists], np.int64),
+        packed_bytes=packed,
         scratch_bytes=-(-scratch // 64) * 64,
         complete=tuple(covered) == tuple(out_sizes),
         micro=(tiles[0][1], tiles[1][1]),

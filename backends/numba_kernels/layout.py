@@ -142,17 +142,15 @@ def copy_window(target, pitch, rows, columns, source, s_h, s_w, s_c, h, w, chann
             zero_floats(line + last * pitch, (columns - last) * pitch // 4)
 
 
-@kernel
-def pack_panels(
-    chunk, worker, target, source, k_list, k_count, n_step, n_count, padded, nr, group_step
-):
-    """One chunk packs one panel of one group: target[group][panel][k][lane] =
+@device
+def pack_panel(index, target, source, k_list, k_count, n_step, n_count, padded, nr, group_step):
+    """One panel of one group: target[group][panel][k][lane] =
     source[group·group_step + k_list[k] + (panel·nr + lane)·n_step].
 
     Panels are ``nr`` columns wide except the last; ``padded`` columns altogether, the rest zero.
     """
     panels = -(-padded // nr)
-    group, first = chunk // panels, chunk % panels * nr
+    group, first = index // panels, index % panels * nr
     width, count = min(nr, padded - first), min(nr, n_count - first)
     out = target + (group * padded + first) * k_count * 4
     for k in range(k_count):
@@ -164,6 +162,14 @@ def pack_panels(
             for lane in range(count):
                 store_f32(to + 4 * lane, load_f32(start + lane * n_step))
         zero_floats(to + 4 * count, width - count)
+
+
+@kernel
+def pack_panels(
+    chunk, worker, target, source, k_list, k_count, n_step, n_count, padded, nr, group_step
+):
+    """``pack_panel``, one a chunk."""
+    pack_panel(chunk, target, source, k_list, k_count, n_step, n_count, padded, nr, group_step)
 
 
 def channels_last_strides(shape: Shape, itemsize: int = 4) -> Shape:
