@@ -45,7 +45,7 @@ class StepKernels(NumpyBackend):
         if left:
             super().adagrad_step(*_only(left, params, grads, sums), *settings)
 
-    def square_sums(self, arrays: Arrays) -> Array:
+    def squared_norms(self, arrays: Arrays) -> Array:
         if all(type(a) is np.ndarray and optim.is_run(a) for a in arrays):
-            return optim.square_sums(arrays)
-        return super().square_sums(arrays)
+            return optim.squared_norms(arrays)
+        return super().squared_norms(arrays)

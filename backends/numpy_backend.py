@@ -27,7 +27,7 @@ SIGNALLING = frozenset(
     "divide power remainder floor_divide exp expm1 log log1p sqrt sin cos arcsin arccos tanh "
     "sigmoid erf astype sum prod cumsum matmul linear softmax log_softmax cross_entropy conv "
     "conv_input_grad conv_weight_grad avg_pool avg_pool_scatter batch_norm_stats batch_norm "
-    "batch_norm_grad sgd_step adam_step amsgrad_step rmsprop_step adagrad_step square_sums "
+    "batch_norm_grad sgd_step adam_step amsgrad_step rmsprop_step adagrad_step squared_norms "
     "activation activation_grad resample".split()
 )
 _silent = np.errstate(all="ignore")  # log 0 is −inf here, without a warning, as in PyTorch

@@ -61,9 +61,9 @@ class ComposedSteps:
             scale = self.add(self.sqrt(s), eps)
             self.subtract(p, self.divide(self.multiply(g, rate), scale), out=p)
 
-    def square_sums(self: Backend, arrays: Arrays) -> Array:
+    def squared_norms(self: Backend, arrays: Arrays) -> Array:
         dtype = arrays[0].dtype
-        found = [self.sum(self.multiply(a, a), tuple(range(a.ndim)), False) for a in arrays]
+        found = [self.sum_of_squares(a, tuple(range(a.ndim)), False) for a in arrays]
         return self.concatenate([self.reshape(self.astype(s, dtype), (1,)) for s in found], 0)
 
 

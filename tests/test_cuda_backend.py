@@ -159,7 +159,7 @@ def test_computing_primitives_launch_kernels() -> None:
             [a], [a], [k.exp(a)], [a], [a], 0.1, 0.9, 1e-8, 0, 0.9
         ),
         "adagrad_step": lambda: k.adagrad_step([a], [a], [k.exp(a)], 0.1, 1e-8, 0),
-        "square_sums": lambda: k.square_sums([a, c]),
+        "squared_norms": lambda: k.squared_norms([a, c]),
     }
     assert (set(calls) | BOOKKEEPING) - FUSED == primitives()
     silent = []

@@ -265,14 +265,14 @@ def test_adagrad_step(kernels: Backend, dtype: str, weight_decay: float) -> None
 
 
 @pytest.mark.parametrize("dtype", ("float32", "float64"))
-def test_square_sums(kernels: Backend, dtype: str) -> None:
+def test_squared_norms(kernels: Backend, dtype: str) -> None:
     shapes = ((3, 4), (), (0,), (33,), (129, 257), (5, 4, 3))
     arrays = [a.astype(dtype) for a in normal(7, *shapes)]
     given = [kernels.asarray(a) for a in arrays]
     given[-1] = kernels.getitem(given[-1], (slice(None, None, 2),))
     given[3] = kernels.asarray(arrays[3][1:])  # 32 numbers
     arrays[-1], arrays[3] = arrays[-1][::2], arrays[3][1:]
-    found = kernels.to_numpy(kernels.square_sums(given))
+    found = kernels.to_numpy(kernels.squared_norms(given))
     assert found.shape == (6,) and found.dtype == dtype
     wanted = [math.fsum(float(v) ** 2 for v in a.flat) for a in arrays]
     np.testing.assert_allclose(found, wanted, rtol=2e-6 if dtype == "float32" else 1e-13)

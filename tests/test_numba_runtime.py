@@ -312,7 +312,7 @@ def _everything(seed: int) -> Iterator[tuple[str, Any]]:
     m, v = [x * 0, logits * 0], [x * 0, logits * 0]
     kernels.adam_step(params, grads, m, v, 0.1, (0.9, 0.99), 1e-8, 0.1, False, 1)
     yield "adam", params
-    yield "squares", (kernels.square_sums([x, logits]),)
+    yield "squares", (kernels.squared_norms([x, logits]),)
 
 
 def test_bits_do_not_depend_on_the_number_of_threads(restore_threads: None) -> None:

@@ -154,7 +154,7 @@ def _optimisers(kernels: Backend) -> None:
     for decoupled in (False, True):
         kernels.adam_step(p, g, m, v, 1e-3, (0.9, 0.999), 1e-8, 1e-2, decoupled, 1)
     kernels.rmsprop_step(p, g, v, None, None, 1e-3, 0.99, 1e-8, 0.0, 0.0)
-    kernels.square_sums(g)
+    kernels.squared_norms(g)
 
 
 def _random(kernels: Backend) -> None:

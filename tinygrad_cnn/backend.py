@@ -482,7 +482,7 @@ class Backend(Protocol):
     ) -> None:
         """g += wd·p;  s += g²;  p −= rate·g / (sqrt(s) + eps)."""
 
-    def square_sums(self, arrays: Sequence[Array]) -> Array:
+    def squared_norms(self, arrays: Sequence[Array]) -> Array:
         """Σ x² over each of at least one array, as a vector with the dtype of the first."""
 
 

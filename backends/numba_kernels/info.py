@@ -66,5 +66,5 @@ def kernel_info() -> list[tuple[str, str]]:
             "sgd_step adam_step amsgrad_step rmsprop_step adagrad_step",
             "dense float32 and float64: one launch for all parameters",
         ),
-        ("square_sums", "dense float32: one launch for all arrays"),
+        ("squared_norms", "dense float32: one launch for all arrays"),
     ]

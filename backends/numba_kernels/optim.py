@@ -316,11 +316,11 @@ def adagrad_step(
 
 
 def is_run(a: Any) -> bool:
-    """Whether ``square_sums`` takes ``a``: float32 numbers that lie next to each other."""
+    """Whether ``squared_norms`` takes ``a``: float32 numbers that lie next to each other."""
     return a.dtype == np.float32 and _is_dense(a.shape, a.strides, 4)
 
 
-def square_sums(arrays: Arrays) -> Any:
+def squared_norms(arrays: Arrays) -> Any:
     """Σ x² of each array, chunks in float32 and their sums in float64, for arrays that are runs."""
     table, chunks = _table([(a,) for a in arrays])
     sums = np.empty(chunks + 1)

@@ -44,7 +44,7 @@ def clip_grad_norm_(
 def _joint_norm(grads: list[Tensor], order: float) -> Tensor:
     kernels = grads[0].backend
     if order == 2 and all(g.backend is kernels for g in grads):
-        return Tensor._wrap(kernels.square_sums([g.array for g in grads]), kernels).sum().sqrt()
+        return Tensor._wrap(kernels.squared_norms([g.array for g in grads]), kernels).sum().sqrt()
     sizes = [g.abs().reshape(-1).norm(order).reshape(1).to(grads[0].dtype) for g in grads]
     return cat(sizes).norm(order)
 
