@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -24,6 +25,7 @@ from .simd import (
     f32xN,
     load,
     load_part,
+    splat,
     store,
     store_part,
 )
@@ -36,6 +38,14 @@ _BYTES = ir.VectorType(I8, WIDTH)
 def vget(p: int, lanes: int) -> Any:
     """The first ``lanes`` numbers of a vector in memory; the others are 0."""
     return load(p) if lanes == WIDTH else load_part(p, lanes)
+
+
+@device(inline=True)
+def vpart(p: int, lanes: int) -> Any:
+    """``vget`` for any number of lanes, also 0 and less."""
+    if lanes <= 0:
+        return splat(np.float32(0))
+    return vget(p, lanes)
 
 
 @device(inline=True)
@@ -82,10 +92,12 @@ def _emit_load_bytes(b: ir.IRBuilder, address: ir.Value, lanes: ir.Value) -> ir.
     return b.call(read, [where, ir.Constant(I32, 1), emit_mask(b, lanes), nothing])
 
 
-@intrinsic
-def load_bytes(typingctx: Any, address: Any, lanes: Any) -> Any:
-    """``lanes`` bytes at an address as numbers 0 … 255."""
+def _emit_to_bytes(b: ir.IRBuilder, v: ir.Value) -> ir.Value:
+    return b.trunc(b.fptoui(v, ir.VectorType(I32, WIDTH)), _BYTES)
 
+
+@intrinsic
+def _load_bytes_part(typingctx: Any, address: Any, lanes: Any) -> Any:
     def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
         return b.uitofp(_emit_load_bytes(b, *arguments), VECTOR)
 
@@ -93,21 +105,53 @@ def load_bytes(typingctx: Any, address: Any, lanes: Any) -> Any:
 
 
 @intrinsic
-def store_bytes(typingctx: Any, address: Any, v: Any, lanes: Any) -> Any:
-    """Numbers 0 … 255 as ``lanes`` bytes at an address."""
+def _load_bytes_whole(typingctx: Any, address: Any) -> Any:
+    def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+        read = b.load(b.inttoptr(arguments[0], _BYTES.as_pointer()))
+        read.align = 1
+        return b.uitofp(read, VECTOR)
 
+    return f32xN(types.int64), generate
+
+
+@intrinsic
+def _store_bytes_part(typingctx: Any, address: Any, v: Any, lanes: Any) -> Any:
     def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
         address, v, lanes = arguments
         pointer = _BYTES.as_pointer()
         kind = ir.FunctionType(ir.VoidType(), [_BYTES, pointer, I32, MASK])
         write = cgutils.get_or_insert_function(b.module, kind, f"llvm.masked.store.v{WIDTH}i8.p0")
-        small = b.trunc(b.fptoui(v, ir.VectorType(I32, WIDTH)), _BYTES)
-        b.call(
-            write, [small, b.inttoptr(address, pointer), ir.Constant(I32, 1), emit_mask(b, lanes)]
-        )
+        place = b.inttoptr(address, pointer)
+        b.call(write, [_emit_to_bytes(b, v), place, ir.Constant(I32, 1), emit_mask(b, lanes)])
         return context.get_dummy_value()
 
     return types.void(types.int64, f32xN, types.int64), generate
+
+
+@intrinsic
+def _store_bytes_whole(typingctx: Any, address: Any, v: Any) -> Any:
+    def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+        address, v = arguments
+        stored = b.store(_emit_to_bytes(b, v), b.inttoptr(address, _BYTES.as_pointer()))
+        stored.align = 1
+        return context.get_dummy_value()
+
+    return types.void(types.int64, f32xN), generate
+
+
+@device(inline=True)
+def load_bytes(p: int, lanes: int) -> Any:
+    """``lanes`` bytes in memory as numbers 0 … 255; parts of vectors take several times as long."""
+    return _load_bytes_whole(p) if lanes == WIDTH else _load_bytes_part(p, lanes)
+
+
+@device(inline=True)
+def store_bytes(p: int, v: Any, lanes: int) -> None:
+    """Numbers 0 … 255 as ``lanes`` bytes."""
+    if lanes == WIDTH:
+        _store_bytes_whole(p, v)
+    else:
+        _store_bytes_part(p, v, lanes)
 
 
 @intrinsic
@@ -149,6 +193,7 @@ def _shuffle(lanes: list[int]) -> Any:
 _pairs = [i // 2 + i % 2 * WIDTH for i in range(2 * WIDTH)]  # x₀ y₀ x₁ y₁ …
 interleave_low, interleave_high = _shuffle(_pairs[:WIDTH]), _shuffle(_pairs[WIDTH:])
 every_second = _shuffle(list(range(0, 2 * WIDTH, 2)))  # x₀ x₂ … y₀ y₂ …
+every_other = _shuffle(list(range(1, 2 * WIDTH, 2)))  # x₁ x₃ … y₁ y₃ …
 
 
 @intrinsic

@@ -70,18 +70,14 @@ def _new(shape: Shape, rows: bool, dtype: Any = f4) -> Any:
 def _by_outputs(
     by_rows: Kernel, by_planes: Kernel, x: Any, y: Any, third: Any, geo: Any, rows: bool
 ) -> None:
-    """Run a kernel over blocks of output lines or of planes."""
+    """Run a kernel over blocks of output lines."""
     n, channels = x.shape[:2]
-    if rows:
-        lines = n * math.prod(y.shape[2:-1])
-        step = max(1, WORK * lines // max(x.size, 1))
-        run, sizes, units = by_rows, (lines, channels, step), lines
-    else:
-        units = n * channels
-        step = max(1, WORK * units // x.size)
-        run, sizes = by_planes, (units, step)  # type: ignore[assignment]
+    lines = n * math.prod(y.shape[2:-1]) * (1 if rows else channels)
+    step = max(1, WORK * lines // x.size)
+    sizes = (lines, channels, step) if rows else (lines, step)
+    run = by_rows if rows else by_planes
     call = run.serial if x.size < SMALL else run
-    call(-(-units // step), address(x), address(y), address(third), address(geo), *sizes)
+    call(-(-lines // step), address(x), address(y), address(third), address(geo), *sizes)
 
 
 def _by_inputs(

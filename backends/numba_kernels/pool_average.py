@@ -21,6 +21,7 @@ from .pool_windows import (
     first_tap,
     last_tap,
     line_start,
+    next_line,
     set_zero,
     vspaced,
 )
@@ -35,19 +36,25 @@ def average_rows(chunk, worker, x, y, divisors, geo, lines, channels, step):
     """Channels innermost; ``step`` output lines a chunk."""
     depth, height, width = geti64(geo, OUTPUT), geti64(geo, OUTPUT + 1), geti64(geo, OUTPUT + 2)
     image = 4 * channels * geti64(geo, SIZE) * geti64(geo, SIZE + 1) * geti64(geo, SIZE + 2)
+    rows, columns, taps = geti64(geo, KERNEL + 1), geti64(geo, KERNEL + 2), geti64(geo, TAPS)
     for line in range(chunk * step, min(lines, (chunk + 1) * step)):
         p, a, source = line % height, line // height % depth, x + line // (height * depth) * image
+        k0, k1 = first_tap(geo, 0, a), last_tap(geo, 0, a)
+        i0, i1 = first_tap(geo, 1, p), last_tap(geo, 1, p)
+        begin = line_start(geo, cell(geo, 0, a, 0), cell(geo, 1, p, 0))
         for q in range(width):
             divisor = splat(get32(divisors, (a * height + p) * width + q))
+            j0, j1, out = first_tap(geo, 2, q), last_tap(geo, 2, q), (line * width + q) * channels
+            corner = source + 4 * (begin + cell(geo, 2, q, 0)) * channels
             for c in range(0, channels, WIDTH):
                 lanes, total = min(WIDTH, channels - c), splat(f4(0))
-                for k in range(first_tap(geo, 0, a), last_tap(geo, 0, a)):
-                    for i in range(first_tap(geo, 1, p), last_tap(geo, 1, p)):
-                        start = line_start(geo, cell(geo, 0, a, k), cell(geo, 1, p, i))
-                        for j in range(first_tap(geo, 2, q), last_tap(geo, 2, q)):
-                            at = (start + cell(geo, 2, q, j)) * channels + c
-                            total = total + vget(source + 4 * at, lanes)
-                vput(y + 4 * ((line * width + q) * channels + c), total / divisor, lanes)
+                for k in range(k0, k1):
+                    for i in range(i0, i1):
+                        first = (k * rows + i) * columns
+                        for t in range(first + j0, first + j1):
+                            at = corner + 4 * (geti64(geo, taps + t) * channels + c)
+                            total = total + vget(at, lanes)
+                vput(y + 4 * (out + c), total / divisor, lanes)
 
 
 @device(fastmath={"reassoc", "nsz"})
@@ -93,26 +100,25 @@ def _average_cell(source: int, geo: int, a: int, p: int, q: int) -> Any:
 
 
 @kernel
-def average_planes(chunk, worker, x, y, divisors, geo, planes, step):
-    """``step`` planes a chunk."""
+def average_planes(chunk, worker, x, y, divisors, geo, lines, step):
+    """Columns innermost; ``step`` output lines (n, c, a, p) a chunk."""
     depth, height, width = geti64(geo, OUTPUT), geti64(geo, OUTPUT + 1), geti64(geo, OUTPUT + 2)
     cells = geti64(geo, SIZE) * geti64(geo, SIZE + 1) * geti64(geo, SIZE + 2)
     first, last = geti64(geo, INNER), geti64(geo, INNER + 1)
-    for plane in range(chunk * step, min(planes, (chunk + 1) * step)):
-        source, out = x + 4 * plane * cells, y + 4 * plane * depth * height * width
+    line = chunk * step
+    p, a, source = line % height, line // height % depth, x + 4 * (line // (height * depth)) * cells
+    for at in range(line, min(lines, line + step)):
+        out, divisor = y + 4 * at * width, divisors + 4 * (a * height + p) * width
         if geti64(geo, WHOLE):
-            put32(y, plane, _sum_line(source, 1, cells) / get32(divisors, 0))
-            continue
-        for a in range(depth):
-            for p in range(height):
-                line = divisors + 4 * (a * height + p) * width
-                for q in range(first):
-                    put32(out, q, _average_cell(source, geo, a, p, q) / get32(line, q))
-                if first < last:
-                    _average_line(source, out, line, geo, a, p, first, last)
-                for q in range(last, width):
-                    put32(out, q, _average_cell(source, geo, a, p, q) / get32(line, q))
-                out += 4 * width
+            put32(out, 0, _sum_line(source, 1, cells) / get32(divisor, 0))
+        else:
+            for q in range(first):
+                put32(out, q, _average_cell(source, geo, a, p, q) / get32(divisor, q))
+            if first < last:
+                _average_line(source, out, divisor, geo, a, p, first, last)
+            for q in range(last, width):
+                put32(out, q, _average_cell(source, geo, a, p, q) / get32(divisor, q))
+        p, a, source = next_line(p, a, source, height, depth, 4 * cells)
 
 
 @kernel

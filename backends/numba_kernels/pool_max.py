@@ -6,6 +6,8 @@ import numpy as np
 
 from .access import get8, get32, geti64, put8, put32, read32, write32
 from .lanes import (
+    every_other,
+    every_second,
     interleave_high,
     interleave_low,
     load_bytes,
@@ -13,6 +15,7 @@ from .lanes import (
     select_same,
     store_bytes,
     vget,
+    vpart,
     vput,
 )
 from .pool_windows import (
@@ -27,6 +30,7 @@ from .pool_windows import (
     first_tap,
     last_tap,
     line_start,
+    next_line,
     set_zero,
     vspaced,
     winning_cell,
@@ -83,22 +87,36 @@ def _max_cell(x: int, y: int, winner: int, geo: int, a: int, p: int, q: int, out
     put8(winner, out, np.uint8(taken))
 
 
+@device(inline=True)
+def _max_pairs(top: int, low: int, y: int, winner: int, lanes: int) -> None:
+    """``lanes`` 2×2 windows side by side on two input lines."""
+    near, far = min(WIDTH, 2 * lanes), 2 * lanes - WIDTH
+    t0, t1 = vget(top, near), vpart(top + BYTES, far)
+    l0, l1 = vget(low, near), vpart(low + BYTES, far)
+    best, taken = every_second(t0, t1), splat(f4(0))
+    v = every_other(t0, t1)
+    taken, best = select_later(v, best, splat(f4(1)), taken), select_later(v, best, v, best)
+    v = every_second(l0, l1)
+    taken, best = select_later(v, best, splat(f4(2)), taken), select_later(v, best, v, best)
+    v = every_other(l0, l1)
+    taken, best = select_later(v, best, splat(f4(3)), taken), select_later(v, best, v, best)
+    vput(y, best, lanes)
+    store_bytes(winner, taken, lanes)
+
+
 @device
-def _max_line2(top: int, low: int, y: int, winner: int, count: int) -> None:
-    """``count`` 2×2 windows side by side on two input lines."""
-    for q in range(count):
-        best, taken = get32(top, 2 * q), np.int32(0)
-        v = get32(top, 2 * q + 1)
-        later = (v > best) | (v != v)
-        best, taken = v if later else best, np.int32(1) if later else taken
-        v = get32(low, 2 * q)
-        later = (v > best) | (v != v)
-        best, taken = v if later else best, np.int32(2) if later else taken
-        v = get32(low, 2 * q + 1)
-        later = (v > best) | (v != v)
-        best, taken = v if later else best, np.int32(3) if later else taken
-        put32(y, q, best)
-        put8(winner, q, np.uint8(taken))
+def _max_line2(
+    top: int, low: int, y: int, winner: int, count: int, written_later: int, end: int
+) -> None:
+    """``count`` 2×2 windows side by side; x ends at ``end``.
+
+    Parts of vectors are slow to store. So the last vector runs over the end of the line where what
+    it hits is ``written_later``: 14 and 28 outputs wide 1.3 and 1.6 × as fast.
+    """
+    for q in range(0, count, WIDTH):
+        whole = q + WIDTH <= written_later and low + 8 * (q + WIDTH) <= end
+        lanes = WIDTH if whole else min(WIDTH, count - q)
+        _max_pairs(top + 8 * q, low + 8 * q, y + 4 * q, winner + q, lanes)
 
 
 @device
@@ -127,34 +145,30 @@ def _max_line(
 
 
 @kernel
-def max_planes(chunk, worker, x, y, winner, geo, planes, step):
-    """``step`` planes a chunk."""
+def max_planes(chunk, worker, x, y, winner, geo, lines, step):
+    """Columns innermost; ``step`` output lines (n, c, a, p) a chunk."""
     depth, height, width = geti64(geo, OUTPUT), geti64(geo, OUTPUT + 1), geti64(geo, OUTPUT + 2)
-    cells = geti64(geo, SIZE) * geti64(geo, SIZE + 1) * geti64(geo, SIZE + 2)
+    columns = geti64(geo, SIZE + 2)
+    plane = 4 * geti64(geo, SIZE) * geti64(geo, SIZE + 1) * columns
     fast = geti64(geo, TWO_BY_TWO) == 1
     first, last = geti64(geo, INNER), geti64(geo, INNER + 1)
-    for plane in range(chunk * step, min(planes, (chunk + 1) * step)):
-        source, out = x + 4 * plane * cells, plane * depth * height * width
-        for a in range(depth):
-            for p in range(height):
-                done = 0
-                if (
-                    fast
-                    and last_tap(geo, 1, p) - first_tap(geo, 1, p) == 2
-                    and last_tap(geo, 0, a) == 1
-                ):
-                    done = min(width, geti64(geo, SIZE + 2) // 2)
-                    top = source + 4 * line_start(geo, cell(geo, 0, a, 0), cell(geo, 1, p, 0))
-                    low = top + 4 * geti64(geo, SIZE + 2)
-                    _max_line2(top, low, y + 4 * out, winner + out, done)
-                elif first < last:
-                    for q in range(first):
-                        _max_cell(source, y, winner, geo, a, p, q, out + q)
-                    _max_line(source, y + 4 * out, winner + out, geo, a, p, first, last)
-                    done = last
-                for q in range(done, width):
-                    _max_cell(source, y, winner, geo, a, p, q, out + q)
-                out += width
+    end, stop = x + lines // (depth * height) * plane, min(lines, (chunk + 1) * step)
+    line = chunk * step
+    p, a, source = line % height, line // height % depth, x + line // (height * depth) * plane
+    for out in range(line * width, stop * width, width):
+        done = 0
+        if fast and last_tap(geo, 1, p) - first_tap(geo, 1, p) == 2 and last_tap(geo, 0, a) == 1:
+            done, left = min(width, columns // 2), stop * width - out
+            top = source + 4 * line_start(geo, cell(geo, 0, a, 0), cell(geo, 1, p, 0))
+            _max_line2(top, top + 4 * columns, y + 4 * out, winner + out, done, left, end)
+        elif first < last:
+            for q in range(first):
+                _max_cell(source, y, winner, geo, a, p, q, out + q)
+            _max_line(source, y + 4 * out, winner + out, geo, a, p, first, last)
+            done = last
+        for q in range(done, width):
+            _max_cell(source, y, winner, geo, a, p, q, out + q)
+        p, a, source = next_line(p, a, source, height, depth, plane)
 
 
 @kernel
@@ -172,18 +186,17 @@ def gather_rows(chunk, worker, x, y, winner, geo, lines, channels, step):
 
 
 @kernel
-def gather_planes(chunk, worker, x, y, winner, geo, planes, step):
-    """y[plane, cell] = x[plane, winning cell]."""
+def gather_planes(chunk, worker, x, y, winner, geo, lines, step):
+    """y[line, q] = x[plane, winning cell]."""
     depth, height, width = geti64(geo, OUTPUT), geti64(geo, OUTPUT + 1), geti64(geo, OUTPUT + 2)
-    cells = geti64(geo, SIZE) * geti64(geo, SIZE + 1) * geti64(geo, SIZE + 2)
-    for plane in range(chunk * step, min(planes, (chunk + 1) * step)):
-        out = plane * depth * height * width
-        for a in range(depth):
-            for p in range(height):
-                for q in range(width):
-                    won = winning_cell(geo, a, p, q, np.int64(get8(winner, out)))
-                    put32(y, out, get32(x, plane * cells + won))
-                    out += 1
+    plane = 4 * geti64(geo, SIZE) * geti64(geo, SIZE + 1) * geti64(geo, SIZE + 2)
+    line = chunk * step
+    p, a, source = line % height, line // height % depth, x + line // (height * depth) * plane
+    for out in range(line * width, min(lines, line + step) * width, width):
+        for q in range(out, out + width):
+            won = winning_cell(geo, a, p, q - out, np.int64(get8(winner, q)))
+            put32(y, q, get32(source, won))
+        p, a, source = next_line(p, a, source, height, depth, plane)
 
 
 @kernel

@@ -88,6 +88,17 @@ def line_start(geo: int, d: int, h: int) -> int:
     return (d * geti64(geo, SIZE + 1) + h) * geti64(geo, SIZE + 2)
 
 
+@device(inline=True)
+def next_line(p: int, a: int, plane: int, height: int, depth: int, size: int) -> Any:
+    """(p, a, address of the plane) of the output line after line (a, p) of a plane; planes are
+    ``size`` bytes apart. (Three divisions would take longer than a short line.)"""
+    if p + 1 < height:
+        return p + 1, a, plane
+    if a + 1 < depth:
+        return 0, a + 1, plane
+    return 0, 0, plane + size
+
+
 @device
 def winning_cell(geo: int, a: int, p: int, q: int, t: int) -> int:
     """Number of the input cell that tap t of output (a, p, q) sees."""
