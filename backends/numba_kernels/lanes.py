@@ -22,6 +22,7 @@ from .simd import (
     emit_mask,
     emit_splat,
     emit_store,
+    emit_stream,
     f32xN,
     load,
     load_part,
@@ -194,6 +195,24 @@ _pairs = [i // 2 + i % 2 * WIDTH for i in range(2 * WIDTH)]  # x₀ y₀ x₁ y�
 interleave_low, interleave_high = _shuffle(_pairs[:WIDTH]), _shuffle(_pairs[WIDTH:])
 every_second = _shuffle(list(range(0, 2 * WIDTH, 2)))  # x₀ x₂ … y₀ y₂ …
 every_other = _shuffle(list(range(1, 2 * WIDTH, 2)))  # x₁ x₃ … y₁ y₃ …
+
+
+def _stream_half(first: int) -> Any:
+    @intrinsic
+    def stream_half(typingctx: Any, address: Any, v: Any) -> Any:
+        def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+            lanes = ir.Constant(ir.VectorType(I32, HALF), [first + i for i in range(HALF)])
+            half = b.shuffle_vector(arguments[1], arguments[1], lanes)
+            emit_stream(b, half, arguments[0])
+            return context.get_dummy_value()
+
+        return types.void(types.int64, f32xN), generate
+
+    return stream_half
+
+
+HALF = max(1, WIDTH // 2)  # lanes
+stream_low, stream_high = _stream_half(0), _stream_half(WIDTH - HALF)  # of a vector, as ``stream``
 
 
 @intrinsic

@@ -112,6 +112,13 @@ def emit_store(b: ir.IRBuilder, value: ir.Value, address: ir.Value) -> None:
     stored.align = 8 if value.type == I64 else 4
 
 
+def emit_stream(b: ir.IRBuilder, value: ir.Value, address: ir.Value) -> None:
+    """Store past the caches; the address is a multiple of the vector's size."""
+    stored = b.store(value, b.inttoptr(address, value.type.as_pointer()))
+    stored.align = 4 * value.type.count
+    stored.set_metadata("nontemporal", b.module.add_metadata([ir.Constant(I32, 1)]))
+
+
 def emit_fma(b: ir.IRBuilder, x: ir.Value, y: ir.Value, z: ir.Value) -> ir.Value:
     kind = ir.FunctionType(x.type, [x.type] * 3)
     name = f"llvm.fma.v{x.type.count}f32"
@@ -182,9 +189,7 @@ def stream(typingctx: Any, address: Any, v: Any) -> Any:
     """A plain store first reads the line that it will overwrite; this one does not."""
 
     def generate(context: Any, b: Any, signature: Any, args: Any) -> Any:
-        stored = b.store(args[1], b.inttoptr(args[0], VECTOR.as_pointer()))
-        stored.align = BYTES
-        stored.set_metadata("nontemporal", b.module.add_metadata([ir.Constant(I32, 1)]))
+        emit_stream(b, args[1], args[0])
         return context.get_dummy_value()
 
     return types.void(types.int64, f32xN), generate
