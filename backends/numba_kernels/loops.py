@@ -35,8 +35,8 @@ def _access(name: str, kind: str) -> tuple[Any, Any, int, int]:
 
 def _in_pieces(piece: Any, size: int) -> Any:
     """run(first, end, target, buffer, p, q, r): ``piece`` of the elements from first to end, which
-    writes them from an address on; directly to ``target``, or by way of ``buffer`` if there is one.
-    """
+    writes them from an address on; directly to ``target``, or by way of ``buffer`` if there is one
+    (then the chunk ends with ``_finish``)."""
 
     @device
     def run(first, end, target, buffer, p, q, r):
@@ -47,9 +47,15 @@ def _in_pieces(piece: Any, size: int) -> Any:
             count = min(PIECE, end - at)
             piece(at, count, buffer, p, q, r)
             stream_floats(target + size * at, buffer, count * size // 4)
-        fence()
 
     return run
+
+
+@device
+def _finish(buffers: int) -> None:
+    """After a chunk's last piece, and not after each run of it: a fence waits for the memory."""
+    if buffers:
+        fence()
 
 
 @device
@@ -74,6 +80,7 @@ def unary_kernel(name: str, kind: str) -> Kernel:
     def run(chunk, worker, x, y, n, buffers):
         start = chunk * CHUNK
         pieces(start, min(n, start + CHUNK), y, _buffer(buffers, worker), x, 0, 0)
+        _finish(buffers)
 
     return kernel_of(run, f"{name}_{kind}", False)
 
@@ -94,6 +101,7 @@ def flat_kernel(name: str, kind: str) -> Kernel:
     def run(chunk, worker, x, y, z, n, buffers):
         start = chunk * CHUNK
         pieces(start, min(n, start + CHUNK), z, _buffer(buffers, worker), x, y, 0)
+        _finish(buffers)
 
     return kernel_of(run, f"{name}_{kind}", False)
 
@@ -120,6 +128,7 @@ def periodic_kernel(name: str, kind: str, short_first: bool) -> Kernel:
         for start in range(chunk * step, min(n, (chunk + 1) * step), period):
             end = min(start + period, n)
             pieces(start, end, z, _buffer(buffers, worker), x, y, period)
+        _finish(buffers)
 
     return kernel_of(run, f"{name}_periodic{int(short_first)}_{kind}", False)
 
@@ -146,6 +155,7 @@ def planes_kernel(name: str, kind: str, short_first: bool) -> Kernel:
         for p in range(chunk * step, min(planes, (chunk + 1) * step)):
             place = y + width * (p % channels)
             pieces(p * inner, (p + 1) * inner, z, _buffer(buffers, worker), x, place, 0)
+        _finish(buffers)
 
     return kernel_of(run, f"{name}_planes{int(short_first)}_{kind}", False)
 
@@ -176,6 +186,7 @@ def samples_kernel(name: str, kind: str, short_first: bool) -> Kernel:
         for start in range(first, last, period):
             end = min(start + period, last)
             pieces(start, end, z, _buffer(buffers, worker), x, row, start)
+        _finish(buffers)
 
     return kernel_of(run, f"{name}_samples{int(short_first)}_{kind}", False)
 
@@ -212,5 +223,6 @@ def slope_kernel() -> Kernel:
     def run(chunk, worker, g, x, z, slope, n, buffers):
         start = chunk * CHUNK
         pieces(start, min(n, start + CHUNK), z, _buffer(buffers, worker), g, x, slope)
+        _finish(buffers)
 
     return kernel_of(run, "slope", False)

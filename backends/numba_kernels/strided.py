@@ -23,17 +23,20 @@ import numpy as np
 
 from tinygrad_cnn.geometry import Pairs, Shape
 
-from .layout import copy_matrix, zero_floats
+from . import memory
+from .layout import copy_matrix, stream_floats, zero_floats
 from .memory import empty
 from .order import Order, dense_strides, order
 from .runtime import address, device, kernel
-from .simd import BYTES, WIDTH, load_f32, load_i64, splat, store, store_f32, store_part
+from .simd import BYTES, WIDTH, fence, load_f32, load_i64, splat, store, store_f32, store_part
 
 LARGE = 32768  # elements: below it NumPy has finished before the threads have started
 FLAT = 1 << 18  # the same for one run of memory, where NumPy needs no loop
 TILE = 4096  # floats of a tile: 16 KB, half of the first cache
 CHUNK = 16384  # floats of a chunk of work
 MOST_AXES = 8  # of a plan, after joining
+LONG = 64  # floats of a run worth streaming: it begins and ends in parts of cache lines
+FILL, FAR = 1, 2  # options of a walk
 
 
 class Axis(NamedTuple):
@@ -55,7 +58,8 @@ class Plan(NamedTuple):
     column_tile: int
     units: int
     step: int  # units a chunk
-    fill: int  # whether there are positions without an element
+    fill: int  # FILL: there are positions without an element
+    far: int  # FAR: long runs of memory go to runs, so that large targets are streamed
     t_shift: int  # bytes from the arrays' first elements to the first ones of the walk
     s_shift: int
 
@@ -82,9 +86,12 @@ def _fill_row(target, value, count):
 
 
 @device
-def _copy_tile(target, t_r, t_c, source, s_r, s_c, rows, columns):
-    """target[r·t_r + c·t_c] = source[r·s_r + c·s_c]."""
-    if t_c != 4:
+def _copy_tile(target, t_r, t_c, source, s_r, s_c, rows, columns, far):
+    """target[r·t_r + c·t_c] = source[r·s_r + c·s_c]; ``far``: past the caches, runs to runs."""
+    if far:
+        for r in range(rows):
+            stream_floats(target + r * t_r, source + r * s_r, columns)
+    elif t_c != 4:
         for r in range(rows):
             for c in range(columns):
                 store_f32(target + r * t_r + c * t_c, load_f32(source + r * s_r + c * s_c))
@@ -105,8 +112,9 @@ def _zero_tile(target, t_r, rows, columns):
 
 
 @kernel
-def place(chunk, worker, target, source, table, axes, row_tile, column_tile, units, step, fill):
+def place(chunk, worker, target, source, table, axes, row_tile, column_tile, units, step, options):
     """``step`` tiles a chunk; their number counts columns, rows, then the outer axes."""
+    fill, far = options & FILL, options & FAR
     r_axis, c_axis = table + 48 * (axes - 2), table + 48 * (axes - 1)
     height, width = load_i64(r_axis), load_i64(c_axis)
     r_step, c_step = load_i64(r_axis + 16), load_i64(c_axis + 16)
@@ -141,8 +149,10 @@ def place(chunk, worker, target, source, table, axes, row_tile, column_tile, uni
             column = load_i64(c_axis + 8) + ca * c_step
             _copy_tile(
                 to + row * t_r + column * t_c, t_r * r_step, t_c * c_step,
-                start + ra * s_r + ca * s_c, s_r, s_c, rb - ra, cb - ca,
+                start + ra * s_r + ca * s_c, s_r, s_c, rb - ra, cb - ca, far,
             )  # fmt: skip
+    if far:
+        fence()
 
 
 # -- plans -----------------------------------------------------------------------------------------
@@ -213,11 +223,14 @@ def plan(given: tuple[Axis, ...], itemsize: int) -> Plan | None:
         return None
     rows, columns = axes[-2].total, min(axes[-1].total, column_tile)
     row_tile = row_tile or max(1, min(rows, TILE // columns))
+    holes = any(a.total != a.items for a in axes)
+    last = axes[-1]
+    runs = last.step == 1 and last.t_step == last.s_step == 4 and columns >= LONG
     tiles = -(-rows // row_tile) * -(-axes[-1].total // column_tile)
     units = math.prod(a.total for a in axes[:-2]) * tiles
     return Plan(
         np.array(axes, np.int64), len(axes), row_tile, column_tile, units,
-        max(1, CHUNK // (min(rows, row_tile) * columns)), any(a.total != a.items for a in axes),
+        max(1, CHUNK // (min(rows, row_tile) * columns)), FILL * holes, FAR * (runs and not holes),
         t_shift, s_shift,
     )  # fmt: skip
 
@@ -226,7 +239,7 @@ def _run(made: Plan, target: Any, source: Any) -> None:
     place(
         -(-made.units // made.step), address(target) + made.t_shift, address(source) + made.s_shift,
         address(made.table), made.axes, made.row_tile, made.column_tile, made.units, made.step,
-        made.fill,
+        made.fill | (made.far if target.nbytes > memory.STREAM_BYTES else 0),
     )  # fmt: skip
 
 
