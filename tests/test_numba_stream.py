@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 from tinygrad_cnn.backend import load_backend
+from tinygrad_cnn.geometry import Window
 
 pytest.importorskip("numba")
 memory = pytest.importorskip("tinygrad_cnn.backends.numba_kernels.memory")
+
+PAIRS = Window((2, 2), (2, 2), ((0, 0), (0, 0)), (1, 1))
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -22,6 +25,7 @@ def test_results_streamed_past_the_caches_are_the_same(
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((2, 3, 5, 47, 61), dtype=np.float32)
     row, plane = rng.standard_normal(61, dtype=np.float32), np.float32([[[1]], [[2]], [[3]]] * 2)
+    maps = rng.standard_normal((5, 9, 48, 64), dtype=np.float32)
     image = rng.standard_normal((5, 64, 12, 16), dtype=np.float32)
     last = np.ascontiguousarray(image.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
 
@@ -30,6 +34,11 @@ def test_results_streamed_past_the_caches_are_the_same(
         found += [backend.subtract(row, x), backend.add(x.astype(np.float64), y.astype(np.float64))]
         found += [backend.leaky_relu_grad(x, y, 0.2), backend.multiply(x, 2.0)]
         found += [backend.add(np.tile(x, (2, 1, 1, 1)), plane[:, :, :, None])]
+        found += [backend.copy(x), backend.copy(x[:, :, ::2]), backend.copy(x[..., 1:60])]
+        for width in (24, 56, 60, 64):  # 60 is no multiple of half a vector
+            planes = maps[..., :width].copy()
+            pooled, winner = backend.max_pool(planes, PAIRS)
+            found.append(backend.max_pool_scatter(pooled, winner, planes.shape, PAIRS))
         inplace = x.copy()
         backend.add(inplace, y, out=inplace)
         found.append(inplace)

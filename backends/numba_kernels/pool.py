@@ -22,7 +22,7 @@ from .memory import empty
 from .order import dense_strides, order
 from .pool_windows import geometry
 from .runtime import Kernel, address
-from .simd import WIDTH
+from .simd import BYTES, WIDTH
 
 f4 = np.float32
 WORK = 16384  # elements of a chunk
@@ -126,25 +126,26 @@ def gather(x: Any, winner: Any, window: Window) -> Any:
     return y
 
 
-def _quarters(x: Any, y: Any, window: Window) -> bool:
-    """Whether 2×2 windows of images cover x, and its lines are whole half vectors."""
+def _streams(gx: Any, gy: Any, window: Window) -> bool:
+    """Whether the gradient of planes is for ``stream_planes``."""
     kernel, stride, padding, dilation = window
-    undilated = kernel == stride == (2, 2) and dilation == (1, 1) and padding == ((0, 0), (0, 0))
-    return WIDTH >= 8 and undilated and x.size == 4 * y.size and x.shape[-1] % HALF == 0
+    pairs = kernel == stride == (2, 2) and dilation == (1, 1) and padding == ((0, 0), (0, 0))
+    covers = pairs and gx.size == 4 * gy.size
+    halves = WIDTH >= 8 and gx.shape[-1] % HALF == 0 and address(gx) % BYTES == 0
+    return covers and halves and gx.nbytes > memory.STREAM_BYTES
 
 
 def scatter(gy: Any, winner: Any, shape: Shape, window: Window) -> Any:
     """gy added to zeros(shape) at the winners."""
     rows = bool(is_rows(winner))
     gy, winner, gx = _as(gy, rows), _as(winner, rows, np.uint8), _new(shape, rows)
-    if not rows and gx.nbytes > memory.STREAM_BYTES and _quarters(gx, gy, window):
-        columns = shape[-1]
-        lines = gy.size // gy.shape[-1]
+    if not rows and _streams(gx, gy, window):
+        columns, lines = shape[-1], gy.size // gy.shape[-1]
         step = max(1, WORK // (2 * columns))
         places = (address(gy), address(gx), address(winner))
         pool_max.stream_planes(-(-lines // step), *places, lines, columns, step)
-        return gx
-    _by_inputs(pool_max.scatter_rows, pool_max.scatter_planes, gy, gx, winner, window, rows)
+    else:
+        _by_inputs(pool_max.scatter_rows, pool_max.scatter_planes, gy, gx, winner, window, rows)
     return gx
 
 
