@@ -54,6 +54,8 @@ def test_cost_of_operations_by_hand() -> None:
     relu, chain = workloads.cost("relu_10m", "forward"), workloads.cost("dispatch_chain", "both")
     assert relu is not None and relu.bytes == 2 * 4 * 10_000_000
     assert chain is None
+    add = workloads.cost("add_bcast", "both")  # x and g read, y and x.grad written
+    assert add is not None and add.bytes == 4 * 4 * 64 * 64 * 56 * 56
     matmul = workloads.cost("matmul_batched", "both")
     assert matmul is not None and matmul.flops == 3 * 2 * 32 * 128**3
 
@@ -94,8 +96,8 @@ def test_row_is_of_neighbouring_turns_and_the_faster_layout() -> None:
     assert row.best == "channels_last" and row.ratio == (2.0, 2.0, 2.0)
     assert row.kept_ratio is not None and row.kept_ratio.median == 0.5
     assert row.rate == 1024**3 and row.unit == "GFLOP/s"  # 2·1024³ operations in 2 s
-    assert row.fraction == pytest.approx(1024**3 / 4e9)
-    assert " 2.00 2.00 … 2.00" in report.line(row) and "27 %" in report.line(row)
+    assert row.fraction == pytest.approx(2 * 1024**3 / 4e9)  # the machine slows down, and we with it
+    assert " 2.00 2.00 … 2.00" in report.line(row) and "54 %" in report.line(row)
 
 
 def test_line_without_torch_has_no_ratio() -> None:
@@ -106,7 +108,7 @@ def test_line_without_torch_has_no_ratio() -> None:
 def test_changes_name_only_what_lies_outside_the_spread() -> None:
     def row(scale: float, mode: str) -> report.Row:
         times = {"numba": [1.0, 1.1, 1.2], "torch contiguous": [scale, 1.1 * scale, 1.3 * scale]}
-        return next(report.rows(cell("lenet", mode, times, [1.0])))
+        return next(report.rows(cell("lenet", mode, times, [1.0] * 3)))
 
     lines = report.changes([row(2, "train"), row(1, "infer")], [row(1, "train"), row(1, "infer")])
     assert len(lines) == 3

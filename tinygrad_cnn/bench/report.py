@@ -38,7 +38,7 @@ class Row(NamedTuple):
     fastest_ratio: float  # of the fastest turns, which other programs disturbed least
     rate: float  # floating-point operations a second, or bytes where memory is the bound
     unit: str
-    fraction: float  # of the machine's limit, the best of its turns
+    fraction: float  # of the machine's limit
 
 
 def quartiles(values: Sequence[float]) -> Quartiles:
@@ -65,13 +65,21 @@ def rows(cell: Cell) -> Iterator[Row]:
             _ratio(torch.get(best), times), _ratio(cell.times.get(_KEPT), times),
             min(map(min, torch.values())) / min(times) if best else 0.0,
             amount / seconds.median, {"peak": "GFLOP/s", "copy": "GB/s", "": ""}[cell.limit],
-            amount / seconds.median / max(cell.limits) if cell.limits else 0.0,
+            _fraction(amount, times, cell.limits),
         )  # fmt: skip
 
 
 def _ratio(theirs: list[float] | None, ours: list[float]) -> Quartiles | None:
     """Of neighbouring turns."""
     return quartiles([b / a for a, b in zip(ours, theirs, strict=True)]) if theirs else None
+
+
+def _fraction(amount: float, times: list[float], limits: list[float]) -> float:
+    """Of the limit measured in the neighbouring turn, median. (Against the best of the limit's own
+    turns a plain copy would reach two thirds on a machine that others use as well.)"""
+    if not limits:
+        return 0.0
+    return statistics.median(amount / t / limit for t, limit in zip(times, limits, strict=True))
 
 
 HEADING = (
@@ -112,7 +120,7 @@ LEGEND = """\
 turns, against its faster layout; kept: against channels_last with glibc told to keep freed memory,
 its best setting; best: of the fastest turns, for when other programs run.  rate: what the
 definition needs, over the time (Winograd needs less and may pass 100 %).  of limit: of the
-multiply-add peak or the copy bandwidth, the best between the turns."""
+multiply-add peak or the copy bandwidth, median of neighbouring turns."""
 
 
 def changes(now: Sequence[Row], before: Sequence[Row]) -> list[str]:

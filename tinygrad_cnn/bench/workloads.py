@@ -130,13 +130,14 @@ OPERATIONS = {
 
 # For operations that memory bounds: tensors of the first operand's size that must be read or
 # written at least, and operations an element; forward, then forward and backward. Batch norm reads
-# twice (its statistics come first); a pooled tensor of a quarter of the size counts 1/4.
+# twice (its statistics come first); a pooled tensor of a quarter of the size counts 1/4. The
+# gradient of an addition is written too: x.grad is a tensor of its own, not the one that was given.
 _TRAFFIC = {
     "max_pool": ((1.25, 0.75), (2.5, 1)),
     "batch_norm": ((3, 6), (8, 14)),
     "relu": ((2, 1), (5, 2)),
     "cross_entropy": ((1, 4), (3, 6)),
-    "add": ((2, 1), (3, 2)),
+    "add": ((2, 1), (4, 2)),
     "sgd": ((5, 4), (5, 4)),
     "adam": ((7, 12), (7, 12)),
 }
