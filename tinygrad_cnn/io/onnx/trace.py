@@ -20,7 +20,7 @@ from ...tensor import Around, Op, Tensor, mode
 
 # What operations find out while they run, and sizes, which may grow with the batch; their other
 # attributes are parameters.
-_FOUND = Op.RECORDED | {"shape", "count", "winner", "mean", "var", "before"}
+_FOUND = Op.RECORDED | {"shape", "sizes", "count", "winner", "mean", "var", "before"}
 
 
 class Ref(NamedTuple):
