@@ -38,6 +38,7 @@ from tinygrad_cnn.backends.numba_kernels import (  # noqa: E402
     simd,
     winograd,
     winograd_grad,
+    winograd_plan,
     winograd_strided,
 )
 from tinygrad_cnn.backends.numba_kernels.runtime import (  # noqa: E402
@@ -474,10 +475,10 @@ def test_winograd_of_stride_two(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_winograd_in_separate_stages(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(winograd, "STAGED_WEIGHTS", 0)
-    monkeypatch.setattr(winograd, "STAGED_SUMS", 0)
-    monkeypatch.setattr(winograd, "STAGED_BYTES", 1 if seed % 2 else 1 << 24)
-    winograd.make_plan.cache_clear()
+    monkeypatch.setattr(winograd_plan, "STAGED_WEIGHTS", 0)
+    monkeypatch.setattr(winograd_plan, "STAGED_SUMS", 0)
+    monkeypatch.setattr(winograd_plan, "STAGED_BYTES", 1 if seed % 2 else 1 << 24)
+    winograd_plan.make_plan.cache_clear()
     rng = np.random.default_rng(seed)
     window = Window((3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1))
     x, w = array(rng, (5, 17, 18, 19)), array(rng, (33, 17, 3, 3))
@@ -489,7 +490,7 @@ def test_winograd_in_separate_stages(seed: int, monkeypatch: pytest.MonkeyPatch)
         check(winograd.conv(x, w, None, window, 1), y, 9 * 17, WINOGRAD)
         check_all_directions(winograd_strided, strided_case(rng), rng, WINOGRAD)
     finally:
-        winograd.make_plan.cache_clear()
+        winograd_plan.make_plan.cache_clear()
 
 
 def operand(rng: np.random.Generator, batch: tuple[int, ...], rows: int, columns: int) -> Array:

@@ -11,18 +11,21 @@ and with one of a single position volumes are images of D·H rows.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from tinygrad_cnn.geometry import Shape, Window
 
-from . import strided
+from . import conv_direct, strided
 from .layout import add_floats, copy_floats, copy_matrix, zero_floats
 from .memory import empty
 from .runtime import address, kernel
 
 STACK_BYTES = 256 * 1024 * 1024  # of stacked images at most: larger volumes go depth by depth
+
+Flat = Callable[..., Any]  # the 2-D function of the same name and its arguments
 
 
 def accepts(shape: Shape, kernel: int, outputs: int, groups: int) -> bool:
@@ -147,3 +150,106 @@ def _copy(lying: Any) -> Any:
     if not strided.assign(made, lying):
         np.copyto(made, lying)
     return made
+
+
+# -- the three operations, by the 2-D ones ------------------------------------------------------
+
+
+def _depths(window: Window, inputs: int, outputs: int) -> list[tuple[int, slice, slice]]:
+    """(kernel depth, input depths, output depths) that belong together, output depths clipped."""
+    (k, *_), (s, *_), ((lo, _), *_), (d, *_) = window
+    found = []
+    for i in range(k):
+        first = max(0, -(-(lo - i * d) // s))
+        count = min(outputs, (inputs - 1 + lo - i * d) // s + 1) - first
+        if count > 0:
+            start = first * s + i * d - lo
+            found.append(
+                (i, slice(start, start + (count - 1) * s + 1, s), slice(first, first + count))
+            )
+    return found
+
+
+def _flat(window: Window) -> Window:
+    """A 3-D window without its depth."""
+    kernel, stride, padding, dilation = window
+    return Window(kernel[1:], stride[1:], padding[1:], dilation[1:])
+
+
+def _by_depth(a: Any, n: int) -> Any:
+    """Image n of (N, C, D, H, W) as a batch of its depths, (D, C, H, W)."""
+    return a[n].transpose(1, 0, 2, 3)
+
+
+def _volume(shape: Shape) -> Any:
+    """Zeros of logical shape (N, C, D, H, W) with channels last in memory."""
+    n, c, *sizes = shape
+    return np.zeros((n, *sizes, c), np.float32).transpose(0, 4, 1, 2, 3)
+
+
+def conv(flat: Flat, x: Any, w: Any, bias: Any, window: Window, groups: int) -> Any:
+    """conv of (N, C, D, H, W): one 2-D convolution, or one for each image and kernel depth."""
+    sizes = window.output(x.shape[2:])
+    if pointwise(window):
+        made = flat(rows(x), w[:, :, 0], bias, _flat(window), groups)
+        return made.reshape(len(x), len(w), *sizes)
+    if accepts(x.shape, w.shape[2], sizes[0], groups):
+        stacked = stack(x, window, sizes[0])
+        made = flat(stacked, flat_weight(w), bias, _flat(window), 1)
+        return volumes(made, len(x))
+    y = _volume((len(x), len(w), *sizes))
+    if bias is not None:
+        y += bias[:, None, None, None]
+    for i, inputs, outputs in _depths(window, x.shape[2], sizes[0]):
+        for n in range(len(x)):
+            conv_direct.conv(_by_depth(x, n)[inputs], w[:, :, i], None, _flat(window), groups,
+                             into=_by_depth(y, n)[outputs])  # fmt: skip
+    return y
+
+
+def conv_input_grad(
+    flat: Flat, gy: Any, w: Any, shape: Shape, window: Window, groups: int, into: Any
+) -> Any:
+    """The gradient of ``conv`` in x."""
+    k, a = w.shape[2], gy.shape[2]
+    if pointwise(window):
+        at = (*shape[:2], shape[2] * shape[3], shape[4])
+        made = flat(rows(gy), w[:, :, 0], at, _flat(window), groups)
+        gx = made.reshape(shape)
+        return gx if into is None else np.add(into, gx, out=into)
+    if accepts(shape, k, a, groups):
+        at = (shape[0] * a, k * shape[1], *shape[3:])
+        stacked = flat(images(gy), flat_weight(w), at, _flat(window), 1)
+        gx = unstack(stacked, shape, window, a)
+        return gx if into is None else np.add(into, gx, out=into)
+    gx = _volume(shape)
+    for i, inputs, outputs in _depths(window, shape[2], a):
+        for n in range(shape[0]):
+            target = _by_depth(gx, n)[inputs]
+            conv_direct.conv_input_grad(_by_depth(gy, n)[outputs], w[:, :, i], target.shape,
+                                        _flat(window), groups, into=target)  # fmt: skip
+    return gx if into is None else np.add(into, gx, out=into)
+
+
+def conv_weight_grad(flat: Flat, x: Any, gy: Any, shape: Shape, window: Window, groups: int) -> Any:
+    """The gradient of ``conv`` in w."""
+    k, a = shape[2], gy.shape[2]
+    if pointwise(window):
+        at = (*shape[:2], 1, 1)
+        made = flat(rows(x), rows(gy), at, _flat(window), groups)
+        return made.reshape(shape)
+    if accepts(x.shape, k, a, groups):
+        stacked, at = stack(x, window, a), (shape[0], k * shape[1], *shape[3:])
+        made = flat(stacked, images(gy), at, _flat(window), 1)
+        return deep_weight(made, shape)
+    gw = np.zeros(shape, np.float32)
+    for i, inputs, outputs in _depths(window, x.shape[2], a):
+        for n in range(len(x)):
+            gw[:, :, i] += conv_direct.conv_weight_grad(
+                _by_depth(x, n)[inputs],
+                _by_depth(gy, n)[outputs],
+                gw[:, :, i].shape,
+                _flat(window),
+                groups,
+            )
+    return gw

@@ -315,7 +315,7 @@ def _conv_of_other_kind(x: Any, w: Any, bias: Any, window: Window, groups: int) 
         return _reference.conv(x, w, bias, window, groups)
     if x.ndim == 3:
         return conv(x[:, :, None], w[:, :, None], bias, _lift(window), groups)[:, :, 0]
-    return _conv_3d(x, w, bias, window, groups)
+    return conv_volume.conv(conv, x, w, bias, window, groups)
 
 
 def conv_input_grad(
@@ -333,7 +333,7 @@ def conv_input_grad(
             :, :, 0
         ]
     if gy.ndim == 5:
-        return _conv_input_grad_3d(gy, w, shape, window, groups, into)
+        return conv_volume.conv_input_grad(conv_input_grad, gy, w, shape, window, groups, into)
     if into is not None and into.strides[1] != 4:
         into += conv_input_grad(gy, w, shape, window, groups)
         return into
@@ -349,113 +349,9 @@ def conv_weight_grad(x: Any, gy: Any, shape: Shape, window: Window, groups: int)
         at = (*shape[:2], 1, shape[2])
         return conv_weight_grad(x[:, :, None], gy[:, :, None], at, _lift(window), groups)[:, :, 0]
     if x.ndim == 5:
-        return _conv_weight_grad_3d(x, gy, shape, window, groups)
+        return conv_volume.conv_weight_grad(conv_weight_grad, x, gy, shape, window, groups)
     route = _route("conv_weight_grad", x.shape, shape[0], gy.shape[2:], window, groups)
     return route.run(x, gy, shape, window, groups)
-
-
-# -- three dimensions: one 2-D convolution, or one for each image and kernel depth, added up -------
-
-
-def _depths(window: Window, inputs: int, outputs: int) -> list[tuple[int, slice, slice]]:
-    """(kernel depth, input depths, output depths) that belong together, output depths clipped."""
-    (k, *_), (s, *_), ((lo, _), *_), (d, *_) = window
-    found = []
-    for i in range(k):
-        first = max(0, -(-(lo - i * d) // s))
-        count = min(outputs, (inputs - 1 + lo - i * d) // s + 1) - first
-        if count > 0:
-            start = first * s + i * d - lo
-            found.append(
-                (i, slice(start, start + (count - 1) * s + 1, s), slice(first, first + count))
-            )
-    return found
-
-
-def _flat(window: Window) -> Window:
-    """A 3-D window without its depth."""
-    kernel, stride, padding, dilation = window
-    return Window(kernel[1:], stride[1:], padding[1:], dilation[1:])
-
-
-def _by_depth(a: Any, n: int) -> Any:
-    """Image n of (N, C, D, H, W) as a batch of its depths, (D, C, H, W)."""
-    return a[n].transpose(1, 0, 2, 3)
-
-
-def _volume(shape: Shape) -> Any:
-    """Zeros of logical shape (N, C, D, H, W) with channels last in memory."""
-    n, c, *sizes = shape
-    return np.zeros((n, *sizes, c), np.float32).transpose(0, 4, 1, 2, 3)
-
-
-def _conv_3d(x: Any, w: Any, bias: Any, window: Window, groups: int) -> Any:
-    sizes = window.output(x.shape[2:])
-    if conv_volume.pointwise(window):
-        made = conv(conv_volume.rows(x), w[:, :, 0], bias, _flat(window), groups)
-        return made.reshape(len(x), len(w), *sizes)
-    if conv_volume.accepts(x.shape, w.shape[2], sizes[0], groups):
-        stacked = conv_volume.stack(x, window, sizes[0])
-        made = conv(stacked, conv_volume.flat_weight(w), bias, _flat(window), 1)
-        return conv_volume.volumes(made, len(x))
-    y = _volume((len(x), len(w), *sizes))
-    if bias is not None:
-        y += bias[:, None, None, None]
-    for i, inputs, outputs in _depths(window, x.shape[2], sizes[0]):
-        for n in range(len(x)):
-            conv_direct.conv(_by_depth(x, n)[inputs], w[:, :, i], None, _flat(window), groups,
-                             into=_by_depth(y, n)[outputs])  # fmt: skip
-    return y
-
-
-def _conv_input_grad_3d(
-    gy: Any, w: Any, shape: Shape, window: Window, groups: int, into: Any
-) -> Any:
-    k, a = w.shape[2], gy.shape[2]
-    if conv_volume.pointwise(window):
-        at = (*shape[:2], shape[2] * shape[3], shape[4])
-        made = conv_input_grad(conv_volume.rows(gy), w[:, :, 0], at, _flat(window), groups)
-        gx = made.reshape(shape)
-        return gx if into is None else np.add(into, gx, out=into)
-    if conv_volume.accepts(shape, k, a, groups):
-        at = (shape[0] * a, k * shape[1], *shape[3:])
-        stacked = conv_input_grad(
-            conv_volume.images(gy), conv_volume.flat_weight(w), at, _flat(window), 1
-        )
-        gx = conv_volume.unstack(stacked, shape, window, a)
-        return gx if into is None else np.add(into, gx, out=into)
-    gx = _volume(shape)
-    for i, inputs, outputs in _depths(window, shape[2], a):
-        for n in range(shape[0]):
-            target = _by_depth(gx, n)[inputs]
-            conv_direct.conv_input_grad(_by_depth(gy, n)[outputs], w[:, :, i], target.shape,
-                                        _flat(window), groups, into=target)  # fmt: skip
-    return gx if into is None else np.add(into, gx, out=into)
-
-
-def _conv_weight_grad_3d(x: Any, gy: Any, shape: Shape, window: Window, groups: int) -> Any:
-    k, a = shape[2], gy.shape[2]
-    if conv_volume.pointwise(window):
-        at = (*shape[:2], 1, 1)
-        made = conv_weight_grad(
-            conv_volume.rows(x), conv_volume.rows(gy), at, _flat(window), groups
-        )
-        return made.reshape(shape)
-    if conv_volume.accepts(x.shape, k, a, groups):
-        stacked, at = conv_volume.stack(x, window, a), (shape[0], k * shape[1], *shape[3:])
-        made = conv_weight_grad(stacked, conv_volume.images(gy), at, _flat(window), 1)
-        return conv_volume.deep_weight(made, shape)
-    gw = np.zeros(shape, np.float32)
-    for i, inputs, outputs in _depths(window, x.shape[2], a):
-        for n in range(len(x)):
-            gw[:, :, i] += conv_direct.conv_weight_grad(
-                _by_depth(x, n)[inputs],
-                _by_depth(gy, n)[outputs],
-                gw[:, :, i].shape,
-                _flat(window),
-                groups,
-            )
-    return gw
 
 
 # -- matrix products -------------------------------------------------------------------------------

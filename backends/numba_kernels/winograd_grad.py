@@ -24,18 +24,8 @@ from .memory import empty
 from .microkernel import call, columns_kernel
 from .runtime import address, device, kernel, worker_scratch
 from .simd import BYTES, WIDTH, load, load_f32, store, store_f32, transpose_part, unpack
-from .winograd import (
-    GROUP,
-    KERNELS,
-    PHASE_BYTES,
-    Plan,
-    Problem,
-    make_plan,
-    padded,
-    problem_of,
-    taps_rows,
-    whole,
-)
+from .winograd_plan import PHASE_BYTES, Plan, Problem, make_plan, padded, problem_of, whole
+from .winograd_stages import GROUP, KERNELS, taps_rows
 from .winograd_tiles import F2, F3, M, Transforms
 
 SPLITS = 8

@@ -23,8 +23,9 @@ from .layout import channels_last, to_channels_last
 from .memory import empty
 from .microkernel import ACCUMULATE, RELU
 from .runtime import address
-from .winograd import Phase, Weights, convolve, problem_of
+from .winograd import Weights, convolve
 from .winograd_grad import correlate
+from .winograd_plan import Phase, problem_of
 from .winograd_tiles import F2
 
 
