@@ -114,6 +114,24 @@ def _hardswish_grad(k: Backend, g: Array, x: Array) -> Array:
     return k.where(k.less_equal(x, -3), 0.0, above)
 
 
+def _hardsigmoid(k: Backend, x: Array) -> Array:
+    return k.divide(k.minimum(k.maximum(k.add(x, 3), 0), 6), 6)
+
+
+def _hardsigmoid_grad(k: Backend, g: Array, x: Array) -> Array:
+    inside = k.logical_and(k.greater(x, -3), k.less(x, 3))
+    return k.where(inside, k.divide(g, 6), 0.0)
+
+
+def _softsign(k: Backend, x: Array) -> Array:
+    return k.divide(x, k.add(k.absolute(x), 1))
+
+
+def _softsign_grad(k: Backend, g: Array, x: Array) -> Array:
+    root = k.divide(1, k.add(k.absolute(x), 1))
+    return k.multiply(k.multiply(g, root), root)
+
+
 def _sigmoid_grad(k: Backend, g: Array, y: Array) -> Array:
     return k.multiply(k.multiply(g, y), k.subtract(1, y))
 
@@ -130,10 +148,12 @@ Formula = Callable[..., Any]
 VALUES: dict[str, Formula] = {
     "elu": _elu, "silu": _silu, "gelu": _gelu, "gelu_tanh": _gelu_tanh, "softplus": _softplus,
     "log_sigmoid": _log_sigmoid, "hardtanh": _hardtanh, "hardswish": _hardswish,
+    "hardsigmoid": _hardsigmoid, "softsign": _softsign,
 }  # fmt: skip
 GRADIENTS: dict[str, Formula] = {
     "elu": _elu_grad, "silu": _silu_grad, "gelu": _gelu_grad, "gelu_tanh": _gelu_tanh_grad,
     "softplus": _softplus_grad, "log_sigmoid": _log_sigmoid_grad, "hardtanh": _hardtanh_grad,
     "hardswish": _hardswish_grad, "sigmoid": _sigmoid_grad, "tanh": _tanh_grad,
+    "hardsigmoid": _hardsigmoid_grad, "softsign": _softsign_grad,
     "absolute": _absolute_grad, "clamp": _clamp_grad,
 }  # fmt: skip

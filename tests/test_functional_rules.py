@@ -18,6 +18,7 @@ from tinygrad_cnn.ops.activation import (
     Elu,
     Gelu,
     GeluTanh,
+    Hardsigmoid,
     Hardswish,
     Hardtanh,
     LeakyRelu,
@@ -28,6 +29,7 @@ from tinygrad_cnn.ops.activation import (
     Silu,
     Softmax,
     Softplus,
+    Softsign,
 )
 from tinygrad_cnn.ops.conv import Conv
 from tinygrad_cnn.ops.cross_entropy import BinaryCrossEntropy, CrossEntropy, Logistic
@@ -111,7 +113,9 @@ FUSED: dict[type[Op], list[str]] = {
     MaxPool: [n for n in CASES if n.startswith("max_pool")],
     PRelu: [n for n in CASES if n.startswith("prelu")],
     LeakyRelu: [n for n in CASES if n.startswith("leaky_relu")],
-    Absolute: [n for n in CASES if n.startswith("softsign")],
+    Absolute: [n for n in CASES if n.startswith("normalize-p1")],
+    Softsign: [n for n in CASES if n.startswith("softsign")],
+    Hardsigmoid: [n for n in CASES if n.startswith("hardsigmoid")],
     AbsoluteError: [n for n in CASES if n.startswith("l1_loss")],
     SquaredError: [n for n in CASES if n.startswith("mse_loss")],
     Divergence: [n for n in CASES if n.startswith("kl_div")],

@@ -301,7 +301,7 @@ class Backend(Protocol):
     def activation(self, name: str, x: Array, *settings: float) -> Array:
         """f(x) for an activation function of ``tinygrad_cnn.ops.activation``: elu (alpha, scale,
         rate), silu, gelu, gelu_tanh, softplus (beta, threshold), log_sigmoid, hardtanh (low, high),
-        hardswish."""
+        hardswish, hardsigmoid, softsign."""
 
     def activation_grad(self, name: str, g: Array, x: Array, *settings: float) -> Array:
         """g·f′(x) for one of them; also "absolute", "clamp" (low, high: hardtanh with derivative 1

@@ -29,7 +29,7 @@ CHUNK = 8192
 SMALL = 4096  # elements below which the calling thread does it
 ZERO, ONE, HALF = f4(0), f4(1), f4(0.5)
 _ROOT_HALF, _DENSITY, _BEND, _WIDE = f4(ROOT_HALF), f4(DENSITY), f4(BEND), f4(WIDE)
-_THREE_BEND, _THIRD, _SIX = f4(3 * BEND), f4(1 / 3), f4(6)
+_THREE_BEND, _THIRD, _SIX, _SIXTH = f4(3 * BEND), f4(1 / 3), f4(6), f4(1 / 6)
 
 
 @device(inline=True)
@@ -75,6 +75,12 @@ def _silu_slope(x, a, b, c):
     return s * (x * (ONE - s) + ONE)
 
 
+@device(inline=True)
+def _softsign_slope(x, a, b, c):
+    root = ONE / (abs(x) + ONE)
+    return root * root
+
+
 def _inlined(table: dict[str, Callable[..., Any]]) -> dict[str, Any]:
     return {name: device(f, inline=True) for name, f in table.items()}
 
@@ -92,11 +98,14 @@ VALUES = {
     "sigmoid": lambda x, a, b, c: sigmoid32(x),
     "erf": lambda x, a, b, c: erf32(x),
     "hardswish": lambda x, a, b, c: x * _between(x + f4(3), ZERO, _SIX) / _SIX,
+    "hardsigmoid": lambda x, a, b, c: _between(x + f4(3), ZERO, _SIX) / _SIX,
+    "softsign": lambda x, a, b, c: x / (abs(x) + ONE),
 })  # fmt: skip
 SLOPES = {
     "gelu": _gelu_slope,
     "gelu_tanh": _gelu_tanh_slope,
     "silu": _silu_slope,
+    "softsign": _softsign_slope,
 } | _inlined({
     "elu": lambda x, a, s, r: s if x > ZERO else exp32((ZERO if x > ZERO else x) * r) * (a * s * r),
     "softplus": lambda x, b, t, c: ONE if x * b > t else sigmoid32(x * b),
@@ -106,6 +115,7 @@ SLOPES = {
     "hardswish": lambda x, a, b, c: (
         ZERO if x <= f4(-3) else (ONE if x >= f4(3) else x * _THIRD + HALF)
     ),
+    "hardsigmoid": lambda x, a, b, c: _SIXTH if (x > f4(-3)) & (x < f4(3)) else ZERO,
     "absolute": lambda x, a, b, c: ONE if x > ZERO else (-ONE if x < ZERO else x),
     "sigmoid": lambda y, a, b, c: y * (ONE - y),
     "tanh": lambda y, a, b, c: ONE - y * y,

@@ -191,6 +191,26 @@ class Hardswish(Activation):
         return where(x <= -3, 0.0, where(x >= 3, grad, grad * (x / 3 + 0.5)))
 
 
+class Hardsigmoid(Activation):
+    """min(max(x + 3, 0), 6)/6; the derivative is 1/6 strictly between −3 and 3, 0 at them."""
+
+    name = "hardsigmoid"
+
+    def backward(self, grad: Tensor, out: None) -> Tensor:
+        (x,) = self.inputs
+        return where((x > -3) & (x < 3), grad / 6, 0.0)
+
+
+class Softsign(Activation):
+    """x / (1 + |x|);  y′ = 1 / (1 + |x|)²."""
+
+    name = "softsign"
+
+    def backward(self, grad: Tensor, out: None) -> Tensor:
+        root = 1 / (self.inputs[0].abs() + 1)
+        return grad * root * root
+
+
 class Softmax(Op):
     """y = eˣ / Σ eˣ along an axis;  gx = y·(g − Σ g·y)."""
 
@@ -231,14 +251,14 @@ class LogSoftmax(Op):
 # -- public functions ------------------------------------------------------------------------------
 def _apply(name: str, op: Op, x: Tensor, inplace: bool = False) -> Tensor:
     tensor_of_floats(name, x)
-    return x.inplace(op) if inplace else op(x)
+    return x.inplace(op) if inplace else op.on((x,))
 
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """max(x, 0); the derivative at 0 is 0."""
     if not isinstance(input, Tensor):
         raise TypeError(f"relu: input must be a tensor, received {type(input).__name__}")
-    return input.inplace(Relu()) if inplace else Relu()(input)
+    return input.inplace(Relu()) if inplace else Relu().on((input,))
 
 
 def relu6(input: Tensor, inplace: bool = False) -> Tensor:
@@ -329,15 +349,12 @@ def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tenso
 
 def softsign(input: Tensor) -> Tensor:
     """x / (1 + |x|)."""
-    tensor_of_floats("softsign", input)
-    return input / (input.abs() + 1)
+    return _apply("softsign", Softsign(), input)
 
 
 def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     """min(max(x + 3, 0), 6)/6; the derivative at ±3 is 0."""
-    tensor_of_floats("hardsigmoid", input)
-    function: Callable[[Tensor], Tensor] = lambda x: Hardtanh(0.0, 6.0)(x + 3) / 6  # noqa: E731
-    return input.inplace(function) if inplace else function(input)
+    return _apply("hardsigmoid", Hardsigmoid(), input, inplace)
 
 
 def hardswish(input: Tensor, inplace: bool = False) -> Tensor:

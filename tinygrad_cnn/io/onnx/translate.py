@@ -254,6 +254,16 @@ def _hardswish(w: Writer, s: Site, x: str) -> str:
     return w.node("Mul", x, w.node("HardSigmoid", x, alpha=1 / 6, beta=0.5))
 
 
+@translates(activation.Hardsigmoid)
+def _hardsigmoid(w: Writer, s: Site, x: str) -> str:
+    return w.node("HardSigmoid", x, alpha=1 / 6, beta=0.5)
+
+
+@translates(activation.Softsign)
+def _softsign(w: Writer, s: Site, x: str) -> str:
+    return w.node("Softsign", x)
+
+
 # -- elements --------------------------------------------------------------------------------------
 @translates(elementwise.Cast)
 def _cast(w: Writer, s: Site, x: str) -> str:
