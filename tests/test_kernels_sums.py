@@ -25,6 +25,8 @@ def guarded(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     guard = Guarded()
     monkeypatch.setattr(reduce, "empty", guard.empty)
     monkeypatch.setattr(reduce, "LARGE", 1)
+    monkeypatch.setattr(reduce, "FEW", 1)
+    monkeypatch.setattr(extremes, "FEW", 1)
     kernels: Any = load_backend("numba")
     before = kernels.get_num_threads()
     yield kernels

@@ -19,7 +19,7 @@ from .lanes import vget, vput
 from .layout import copy_floats
 from .memory import empty
 from .order import dense_strides
-from .reduce import BLOCK, blocks_of_rows, plan, tile_of
+from .reduce import BLOCK, FEW, blocks_of_rows, is_easy, plan, tile_of
 from .runtime import Kernel, address, device, kernel_of
 from .simd import BYTES, WIDTH, _binary, _fold, load, store
 
@@ -125,7 +125,9 @@ def rows_kernel(largest: bool) -> Kernel:
 def extreme_axes(x: Any, axes: Shape, keepdims: bool, largest: bool) -> Any:
     """The largest or smallest elements over ``axes``; None when NumPy should do it."""
     made = plan(x.shape, x.strides, axes)
-    if made is None:
+    if made is None or is_easy(made, x.size):
+        return None
+    if x.size < FEW and made.inner == x.size:  # one run: NumPy compares vectors, too
         return None
     shape = tuple([1 if i in axes else n for i, n in enumerate(x.shape)])
     y = empty(shape, f4, dense_strides(shape, made.kept_axes, 4))

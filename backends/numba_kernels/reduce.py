@@ -32,6 +32,7 @@ RUN = 4096  # elements summed in float32 at most, along memory
 ROWS = 512  # the same, across it
 TILE = 256  # columns that are added at a time, in the first cache
 UNITS = 8  # pieces of work that are enough for all threads
+FEW = 1 << 18  # elements: with fewer, NumPy is as fast where it can use vectors
 
 
 def _terms(squares: bool) -> tuple[Any, Any]:
@@ -205,6 +206,12 @@ def plan(shape: Shape, strides: Shape, axes: Shape) -> Plan | None:
     return None
 
 
+def is_easy(made: Plan, size: int) -> bool:
+    """Whether NumPy does it as fast: few long rows onto each other."""
+    rows = not made.along and made.batches == 1 and made.outer <= ROWS and made.kept >= TILE
+    return rows and size < FEW
+
+
 def _sum_along(x: Any, y: Any, made: Plan, squares: bool) -> Any:
     """Into y, or the numbers that are to be added up over their first axis."""
     runs = made.outer * made.kept
@@ -242,7 +249,7 @@ def _sum_across(x: Any, y: Any, made: Plan, squares: bool) -> Any:
 def sum_axes(x: Any, axes: Shape, keepdims: bool, squares: bool = False) -> Any:
     """Σ of x, or of its squares, over ``axes``; None when NumPy should do it."""
     made = plan(x.shape, x.strides, axes)
-    if made is None:
+    if made is None or is_easy(made, x.size):
         return None
     shape = tuple([1 if i in axes else n for i, n in enumerate(x.shape)])
     y = empty(shape, f4, dense_strides(shape, made.kept_axes, 4))
