@@ -316,6 +316,8 @@ class ArrayBackend(Composed):
         )
 
     def leaky_relu(self, x: Array, slope: Array | float) -> Array:
+        if isinstance(slope, float | int) and 0 < slope <= 1:  # 0·∞ is no number
+            return self.maximum(x, self.multiply(x, slope))
         return self.leaky_relu_grad(x, x, slope)
 
     def leaky_relu_grad(self, g: Array, x: Array, slope: Array | float) -> Array:

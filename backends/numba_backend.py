@@ -128,9 +128,11 @@ class NumbaBackend(FusedKernels):
         return super().index_add(shape, index, values)
 
     def leaky_relu(self, x: Array, slope: Array | float) -> Array:
-        if isinstance(slope, float | int):
-            return self.leaky_relu_grad(x, x, slope)
-        made = elementwise.binary("leaky", x, slope, None) if x.size >= elementwise.LARGE else None
+        made = None
+        if x.size >= elementwise.LARGE:
+            if isinstance(slope, float | int):
+                return self.leaky_relu_grad(x, x, slope)
+            made = elementwise.binary("leaky", x, slope, None)
         return super().leaky_relu(x, slope) if made is None else made
 
     def leaky_relu_grad(self, g: Array, x: Array, slope: Array | float) -> Array:

@@ -103,8 +103,6 @@ class Fusion(Around):
         return fuse(op, inputs) if self.waiting else None
 
     def later(self, op: Op, inputs: tuple[Any, ...], kernels: Backend) -> Deferred | None:
-        if not op.deferrable:
-            return None
         made = Deferred.__new__(Deferred)
         made.op, made.operands, made.backend = op, inputs, kernels
         made._shape, made._dtype = op.output_shape(*inputs), inputs[0].dtype

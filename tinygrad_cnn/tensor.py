@@ -43,7 +43,7 @@ class Around:
         """The output of ``op``, if it is not to be computed in the ordinary way."""
 
     def later(self, op: Op, inputs: tuple[Any, ...], kernels: Backend) -> Deferred | None:
-        """The output of ``op``, if it is to be computed when somebody looks at it."""
+        """The output of the deferrable ``op``, if it is to be computed when somebody looks."""
 
     def after(self, op: Op, inputs: tuple[Any, ...], result: Tensor) -> None:
         """See what was computed."""
@@ -179,10 +179,12 @@ class Op:
                 arrays.append(t)
             edges.append(None)
         recording = recording and now["record"]
-        if around is not None and (late := around.later(self, inputs, kernels)) is not None:
-            if recording:
-                self.record(inputs, edges, late, late.shape)
-            return late  # type: ignore[no-any-return]
+        if around is not None and self.deferrable:
+            late = around.later(self, inputs, kernels)
+            if late is not None:
+                if recording:
+                    self.record(inputs, edges, late, late.shape)
+                return late  # type: ignore[no-any-return]
         if len(arrays) == 2:
             out = self.forward(kernels, arrays[0], arrays[1])
         else:

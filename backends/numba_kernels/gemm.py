@@ -209,13 +209,15 @@ def matmul(a: Any, b: Any) -> Any:
 def linear(x: Any, w: Any, bias: Any, relu: bool = False) -> Any:
     """x (…, K) · w (N, K)ᵀ + bias (N,), then max(·, 0) with ``relu``: neither costs a pass of its
     own, except in small products."""
-    rows = x.reshape(-1, x.shape[-1])
-    if _is_small(rows, w.T):
-        y = np.matmul(rows, w.T)
+    rows, columns = x if x.ndim == 2 else x.reshape(-1, x.shape[-1]), w.T
+    if _is_small(rows, columns):
+        y = np.matmul(rows, columns)
         if bias is not None:
             y += bias
         if relu:
             np.maximum(y, 0, out=y)
     else:
-        y = product(rows, w.T, None if bias is None else np.ascontiguousarray(bias), relu)
-    return y.reshape(*x.shape[:-1], w.shape[0])
+        if bias is not None and bias.strides != (4,):
+            bias = np.ascontiguousarray(bias)
+        y = product(rows, columns, bias, relu)
+    return y if x.ndim == 2 else y.reshape(*x.shape[:-1], w.shape[0])

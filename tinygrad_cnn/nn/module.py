@@ -31,6 +31,7 @@ class Parameter(Tensor):
     def __init__(self, data: Any, requires_grad: bool = True) -> None:
         source = data if isinstance(data, Tensor) else tensor(data)
         self.array, self.backend = source.array, source.backend
+        self.grad_fn = self._version = self._base = None  # found at once here, see Tensor._wrap
         self.requires_grad_(requires_grad)
 
 

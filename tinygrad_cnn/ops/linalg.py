@@ -64,7 +64,7 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
             broadcast_shapes(left.shape[:-2], right.shape[:-2])
         except ValueError as error:
             raise ValueError(f"matmul: batch {error}") from None
-    made = MatMul()(left, right)
+    made = MatMul().on((left, right))
     if a.ndim == 1 or b.ndim == 1:
         shape = made.shape
         made = Reshape((*shape[:-2], *shape[-2 + (a.ndim == 1) : len(shape) - (b.ndim == 1)]))(made)

@@ -55,23 +55,20 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """
     tensor_of_floats("linear", input)
     same_dtype("linear", input, "weight", weight)
-    if weight.ndim not in (1, 2):
-        raise ValueError(f"linear: weight must be (N, K) or (K,), received shape {weight.shape}")
-    features = weight.shape[-1]
-    if not input.ndim or input.shape[-1] != features:
+    shape, given = weight.shape, input.shape
+    if len(shape) not in (1, 2):
+        raise ValueError(f"linear: weight must be (N, K) or (K,), received shape {shape}")
+    if not given or given[-1] != shape[-1]:
         raise ValueError(
-            f"linear: weight expects {features} input features but input has "
-            f"{input.shape[-1] if input.ndim else 'none'} "
-            f"(input {input.shape}, weight {weight.shape})"
+            f"linear: weight expects {shape[-1]} input features but input has "
+            f"{given[-1] if given else 'none'} (input {given}, weight {shape})"
         )
     if bias is not None:
         same_dtype("linear", input, "bias", bias)
-        if bias.shape != weight.shape[:-1]:
-            raise ValueError(
-                f"linear: bias must have shape {weight.shape[:-1]}, received {bias.shape}"
-            )
-    if weight.ndim == 2 and weight.shape[0]:
-        return Linear()(input, weight, bias)
+        if bias.shape != shape[:-1]:
+            raise ValueError(f"linear: bias must have shape {shape[:-1]}, received {bias.shape}")
+    if len(shape) == 2 and shape[0]:
+        return Linear().on((input, weight, bias))
     y = matmul(input, weight.t())
     return y if bias is None else y + bias
 

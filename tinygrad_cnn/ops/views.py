@@ -242,7 +242,7 @@ def contiguous(input: Tensor) -> Tensor:
 
 
 def _sizes(shape: int | Sequence[int]) -> Shape:
-    return (shape,) if isinstance(shape, int) else tuple(int(n) for n in shape)
+    return (shape,) if isinstance(shape, int) else tuple(map(int, shape))
 
 
 def reshape(input: Tensor, shape: int | Sequence[int]) -> Tensor:
@@ -256,18 +256,19 @@ def reshape(input: Tensor, shape: int | Sequence[int]) -> Tensor:
         if not known or total % known:
             raise ValueError(f"reshape: {total} elements of shape {input.shape} do not fit {sizes}")
         sizes = tuple(total // known if n == -1 else n for n in sizes)
-    if math.prod(sizes) != total or any(n < 0 for n in sizes):
+    if math.prod(sizes) != total or min(sizes, default=0) < 0:
         raise ValueError(f"reshape: {total} elements of shape {input.shape} do not fit {sizes}")
-    return Reshape(sizes)(input)
+    return Reshape(sizes).on((input,))
 
 
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """Dimensions start_dim … end_dim merged into one."""
-    a, b = normalize_axis(start_dim, input.ndim), normalize_axis(end_dim, input.ndim)
+    shape = input.shape
+    a, b = normalize_axis(start_dim, len(shape)), normalize_axis(end_dim, len(shape))
     if a > b:
         raise ValueError(f"flatten: start_dim {start_dim} comes after end_dim {end_dim}")
-    merged = math.prod(input.shape[a : b + 1])
-    return Reshape((*input.shape[:a], merged, *input.shape[b + 1 :]))(input)
+    merged = math.prod(shape[a : b + 1])
+    return Reshape((*shape[:a], merged, *shape[b + 1 :])).on((input,))
 
 
 def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
@@ -313,7 +314,7 @@ def permute(input: Tensor, dims: int | Sequence[int]) -> Tensor:
         raise ValueError(
             f"permute: expected every dimension of {input.shape} once, received {_sizes(dims)}"
         )
-    return Permute(axes)(input)
+    return Permute(axes).on((input,))
 
 
 def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
@@ -322,7 +323,7 @@ def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     a, b = normalize_axis(dim0, input.ndim), normalize_axis(dim1, input.ndim)
     if axes:
         axes[a], axes[b] = axes[b], axes[a]
-    return Permute(tuple(axes))(input)
+    return Permute(tuple(axes)).on((input,))
 
 
 swapaxes = transpose
