@@ -63,8 +63,10 @@ _EXACT = {
     "relu_grad", "leaky", "relu", "negative", "absolute", "sign", "sqrt", *POWERS.values(), *_TESTS,
     *_ARITHMETIC,
 }  # fmt: skip
-# What NumPy does in vectors, too, in one pass.
-PLAIN = {*COMPARISONS, *TRUTHS, *_TESTS, *_ARITHMETIC, "relu", "negative", "absolute", "sqrt"}
+# What NumPy does at the speed of memory, too (not the maximum with a number, nor square roots).
+PLAIN = {
+    *COMPARISONS, *TRUTHS, *_TESTS, "add", "subtract", "multiply", "divide", "negative", "absolute",
+}  # fmt: skip
 _OF = {
     "float32": {*_EXACT, *COMPARISONS, *POLYNOMIALS}, "float64": {*_EXACT, *COMPARISONS},
     "int64": set(COMPARISONS), "bool": set(TRUTHS), "uint8": set(),
