@@ -145,6 +145,10 @@ def _losses(kernels: Backend) -> None:
     kernels.log_softmax(logits, 1)
     losses, probabilities = kernels.cross_entropy(logits, target)
     kernels.cross_entropy_grad(losses, probabilities, target)
+    one = kernels.broadcast_to(kernels.full((), 1.0, FLOAT), logits.shape)
+    for name in ("square", "logistic"):
+        kernels.pair_loss(name, True, logits, logits)
+        kernels.pair_loss_grad(name, one, logits, logits, (True, False))
 
 
 def _optimisers(kernels: Backend) -> None:

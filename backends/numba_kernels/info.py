@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import cumulate, elements, elementwise, gather, reduce, select, strided
+from . import cumulate, elements, elementwise, gather, positions, reduce, select, strided
 
 
 def kernel_info() -> list[tuple[str, str]]:
@@ -14,11 +14,15 @@ def kernel_info() -> list[tuple[str, str]]:
     moved = f"from {strided.LARGE:,} elements of 4 bytes, or of 8 in runs"
     return [
         (
-            "add subtract multiply divide maximum minimum",
+            "add subtract multiply divide",
             f"float32 and float64 {simple}: parallel loops; {alike}",
         ),
         (
-            "relu relu_grad negative absolute sign sqrt isnan isinf isfinite",
+            "maximum minimum relu relu_grad leaky_relu sign sqrt",
+            f"float32 and float64 {large}: parallel loops; {alike}",
+        ),
+        (
+            "negative absolute isnan isinf isfinite",
             f"float32 and float64 {simple}: parallel loops",
         ),
         (
@@ -42,6 +46,7 @@ def kernel_info() -> list[tuple[str, str]]:
             "pair_loss pair_loss_grad (square absolute huber logistic binary divergence)",
             "float32 of any size: one pass, sums of runs in float64",
         ),
+        ("prelu_grad", "float32, slopes along one axis: both gradients in one pass"),
         ("resample (interpolation, padding by copies)", "float32 images: vectors of channels"),
         ("group_norm layer_norm and their gradients", "float32: images, planes or rows"),
         (
@@ -49,10 +54,18 @@ def kernel_info() -> list[tuple[str, str]]:
             f"float32 from {gather.LARGE:,} elements: rows in parallel",
         ),
         ("where", f"float32, float64 and int64 {large}: parallel loop"),
+        ("astype to float32 and float64", f"{large}: parallel loops"),
         ("copy assign pad concatenate reshape, slices' gradients", f"{moved}: tiles in parallel"),
         ("random_bits random_uniform random_normal", "float32 and float64: Philox in parallel"),
-        ("sum", f"float32 {total}, what is kept in up to two pieces of memory: blocks in parallel"),
+        (
+            "sum sum_of_squares",
+            f"float32 {total}, what is kept in up to two pieces of memory: blocks in parallel",
+        ),
         ("max min", f"float32 {total}, in up to two pieces of memory: vectors in parallel"),
+        (
+            "argmax argmin",
+            f"float32 from {positions.LARGE:,} elements: rows, or places side by side",
+        ),
         ("argtop (topk)", f"float32, at most {select.MOST} wanted: one pass, rows in parallel"),
         ("cumsum", f"float32 from {cumulate.LARGE:,} elements: rows side by side, or vectors"),
         ("max_pool, avg_pool, their adjoints", "float32, ≤ 255 taps: channel vectors or planes"),
