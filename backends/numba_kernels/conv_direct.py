@@ -21,7 +21,7 @@ import numpy as np
 from tinygrad_cnn.geometry import Shape, Window
 
 from .conv_plan import Plan, Source, correlation_plan, weight_plan
-from .layout import add_floats, channels_last, pack_panel
+from .layout import add_floats, channels_last, pack_panel, pack_rows
 from .memory import empty
 from .microkernel import (
     ACCUMULATE,
@@ -159,11 +159,27 @@ def correlate(
 
 @kernel
 def pack_jobs(
-    chunk, worker, target, source, jobs, lists, n_step, n_count, padded, nr, group_step, each
+    chunk,
+    worker,
+    target,
+    source,
+    jobs,
+    lists,
+    n_step,
+    n_count,
+    padded,
+    nr,
+    group_step,
+    each,
+    places,
 ):
     """One panel of one group of the weights of one job; every job has ``each`` of them."""
     job = chunk // each
     n_taps, run, offset = unpack(jobs + 64 * job + 40, 3)
+    if places:
+        pack_rows(chunk, target, source, places, n_taps * run, n_step, n_count, padded, nr,
+                  group_step)  # fmt: skip
+        return
     pack_panel(chunk % each, target + offset, source, load_i64(lists + 8 * job), n_taps * run,
                n_step, n_count, padded, nr, group_step)  # fmt: skip
 
@@ -174,7 +190,8 @@ def pack(plan: Plan, w: Any, columns: int, n_step: int, group_step: int, groups:
     packed = empty((plan.packed_bytes // 4,), np.float32)
     pack_jobs(len(plan.k_lists) * groups * cut.number, address(packed), address(w),
               address(plan.jobs), address(plan.lists), n_step, columns, cut.columns, cut.nr,
-              group_step, groups * cut.number)  # fmt: skip
+              group_step, groups * cut.number,
+              address(plan.places) if plan.places.size else 0)  # fmt: skip
     return packed
 
 

@@ -102,6 +102,7 @@ class Plan:
     jobs: np.ndarray
     k_lists: list[np.ndarray]
     lists: np.ndarray  # their addresses
+    places: np.ndarray  # of one job whose weights are contiguous: the row of each; else empty
     packed_bytes: int  # of the weights of all jobs
     scratch_bytes: int
     complete: bool  # every output cell is written
@@ -177,7 +178,7 @@ def correlation_plan(
     ]
     if not all(per_axis):
         nothing = np.zeros(0, np.int64)
-        return Plan(0, nothing, nothing, [], nothing, 0, 0, False, (0, 0), [])
+        return Plan(0, nothing, nothing, [], nothing, nothing, 0, 0, False, (0, 0), [])
     (row_lo, row_hi), (col_lo, col_hi) = (_reach(phases) for phases in per_axis)
     c_group, o_group = channels // groups, out_channels // groups
     inside = row_lo >= 0 and col_lo >= 0 and row_hi < h and col_hi < w
@@ -237,6 +238,7 @@ def correlation_plan(
         jobs=np.array(jobs, np.int64),
         k_lists=k_lists,
         lists=np.array([address(k_list) for k_list in k_lists], np.int64),
+        places=_places(k_lists),
         packed_bytes=packed,
         scratch_bytes=-(-scratch // 64) * 64,
         complete=tuple(covered) == tuple(out_sizes),
@@ -254,6 +256,13 @@ def row_tile(
     if rows and 0 < step <= most:
         return rows, even_rows_kernel(rows, nv, lanes, step).load()
     return TILE_ROWS[nv - 1], rows_kernel(nv, lanes).load()
+
+
+def _places(k_lists: list[np.ndarray]) -> np.ndarray:
+    """The row at which each of the contiguous weights under one output channel is used."""
+    order = np.argsort(k_lists[0])
+    contiguous = np.array_equal(k_lists[0][order], 4 * np.arange(order.size))
+    return order if len(k_lists) == 1 and contiguous else order[:0]
 
 
 def _reach(phases: list[Phase]) -> tuple[int, int]:

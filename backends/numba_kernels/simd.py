@@ -24,6 +24,7 @@ Functions inside kernels (v, a, b, c vectors; x scalar; p address; n count of la
     load_f32(p)  store_f32(p, x)  load_i64(p)  store_i64(p, i)    scalars
     transpose_square(p, s, q, t)   N × N floats at q, rows t bytes apart, transposed to p, rows s
     apart
+    transpose_listed(p, s, l, q, t)    the same, to rows at p + s·l[i] for the int64 at l
     transpose_part(p, s, q, t, n, m)   the same, reading n floats of each row (the others are 0) and
     writing m
     unpack(p, 12)                  the 12 (a literal) int64 at p, as a tuple: a table of parameters
@@ -418,6 +419,24 @@ def transpose_square(
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 4), generate
+
+
+@intrinsic
+def transpose_listed(
+    typingctx: Any, target: Any, unit: Any, places: Any, source: Any, source_step: Any
+) -> Any:
+    """``transpose_square`` to rows at target + places[i]·unit."""
+
+    def generate(context: Any, b: Any, signature: Any, args: Any) -> Any:
+        target, unit, places, source, source_step = args
+        rows = [emit_load(b, b.add(source, b.mul(source_step, const(i)))) for i in range(WIDTH)]
+        _emit_transpose(b, rows)
+        for i, row in enumerate(rows):
+            place = emit_load(b, b.add(places, const(8 * i)), I64)
+            emit_store(b, row, b.add(target, b.mul(place, unit)))
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 5), generate
 
 
 @intrinsic
