@@ -291,6 +291,7 @@ case(
     order=1,
 )
 case("layer_norm", lambda F, x, w, b: F.layer_norm(x, (5,), w, b), (4, 3, 5), (5,), (5,), order=2)
+case("layer_norm-rows", lambda F, x, w, b: F.layer_norm(x, (5,), w, b), (4, 5), (5,), (5,), order=2)
 case(
     "layer_norm-two",
     lambda F, x, w, b: F.layer_norm(x, (3, 5), w, b),

@@ -265,9 +265,12 @@ def layer_norm(
         y = input * 1 if weight is None else input * weight
         return y if bias is None else y + bias
     count = math.prod(wanted)
+    if len(wanted) > 1:
+        weight, bias = (v if v is None else v.reshape(count) for v in (weight, bias))
+    if input.ndim == 2 and len(wanted) == 1:
+        return LayerNorm(eps).on((input, weight, bias))
     flat = input.reshape(input.array.size // count, count)
-    vectors = (v if v is None else v.reshape(count) for v in (weight, bias))
-    return LayerNorm(eps)(flat, *vectors).reshape(input.shape)
+    return LayerNorm(eps).on((flat, weight, bias)).reshape(input.shape)
 
 
 def group_norm(
