@@ -1,10 +1,11 @@
-"""The two limits of a machine that kernels run into: multiply-adds and memory.
+"""The limits of a machine that kernels run into: multiply-adds and memory.
 
 ``multiply_add_peak`` keeps twelve independent sums in vector registers: enough that each of up to
 two multiply-add units can start one every cycle while the last four cycles' results are on their
 way, and few enough for the sixteen registers of AVX2. Nothing is loaded or stored meanwhile, so no
 kernel can be faster. ``copy`` streams one block of memory to another, as the cheapest elementwise
-operation does. Both have been written before: a block that never was is one page of zeros over and
+operation does, ``read`` only reads it: fewer bytes a second, as nothing is written meanwhile, and the
+limit of what writes little, such as pooling and sums. The blocks have been written before: a block that never was is one page of zeros over and
 over, which stays in the cache.
 """
 
@@ -17,7 +18,7 @@ import numpy as np
 
 from .memory import empty
 from .runtime import address, get_num_threads, kernel
-from .simd import BYTES, WIDTH, fence, fma, load, splat, store, stream
+from .simd import BYTES, WIDTH, fence, fma, load, splat, store, stream, vmax
 
 SUMS = 12
 TURNS = 200_000
@@ -46,6 +47,17 @@ def copy_piece(chunk, worker, source, target, count):
     fence()
 
 
+@kernel
+def read_piece(chunk, worker, source, count, out):
+    """The largest numbers in PIECE bytes, which nobody needs; ``count`` is a multiple of PIECE."""
+    a = b = c = d = splat(np.float32(0))
+    first = source + chunk * PIECE
+    for at in range(first, min(first + PIECE, source + count), 4 * BYTES):
+        a, b = vmax(a, load(at)), vmax(b, load(at + BYTES))
+        c, d = vmax(c, load(at + 2 * BYTES)), vmax(d, load(at + 3 * BYTES))
+    store(out + worker * BYTES, vmax(vmax(a, b), vmax(c, d)))
+
+
 def multiply_add_peak() -> tuple[Callable[[], None], float]:
     """(a run of nothing but multiply-adds on all threads, its floating-point operations)."""
     threads = get_num_threads()
@@ -68,3 +80,16 @@ def copy(nbytes: int) -> tuple[Callable[[], None], float]:
         copy_piece(count // PIECE, address(arrays[0]), address(arrays[1]), count)
 
     return run, 2.0 * count
+
+
+def read(nbytes: int) -> tuple[Callable[[], None], float]:
+    """(a run that reads about ``nbytes``, how many)."""
+    count = -(-nbytes // PIECE) * PIECE
+    source = empty((count // 4,), np.float32)
+    source.fill(1)
+    out = empty((get_num_threads() * WIDTH,), np.float32)
+
+    def run() -> None:
+        read_piece(count // PIECE, address(source), count, address(out))
+
+    return run, float(count)

@@ -139,12 +139,13 @@ def _measure(args: argparse.Namespace, results: dict[str, Any]) -> None:
 def _table(args: argparse.Namespace, team: Team, results: dict[str, Any]) -> None:
     """The rows for one number of threads, each printed when it is there."""
     pairs, seconds = _turns(args)
-    limits = {name: team.limit(name) for name in ("peak", "copy")}
+    limits = {name: team.limit(name) for name in ("peak", "copy", "read")}
     results["limits"][str(team.threads)] = limits
-    peak, copied = limits["peak"] / 1e9, limits["copy"] / 1e9
+    peak, copied, read = (limits[name] / 1e9 for name in ("peak", "copy", "read"))
     _say(
         f"\n{team.threads} thread(s): multiply-add peak {peak:.0f} GFLOP/s, "
-        f"copy {copied:.1f} GB/s (read and written)\n{report.HEADING}"
+        f"copy {copied:.1f} GB/s (read and written), reading alone {read:.1f} GB/s\n"
+        f"{report.HEADING}"
     )
     for name in _chosen(args):
         _progress(f"{name}, {team.threads} thread(s) …")

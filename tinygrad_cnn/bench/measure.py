@@ -148,8 +148,8 @@ class Team:
             process.close()
 
     def limit(self, name: str) -> float:
-        """The machine's "peak" (operations a second) or "copy" (bytes a second): the best of five
-        turns, as anything that disturbs makes it less."""
+        """The machine's "peak" (operations a second), "copy" or "read" (bytes a second): the best
+        of five turns, as anything that disturbs makes it less."""
         amount = self.machine.tell(make=name)["amount"]
         _timed(self.machine, name, 0.0, warm=True)
         return float(amount / min(_timed(self.machine, name, 0.05) for _ in range(5)))

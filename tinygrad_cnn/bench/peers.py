@@ -94,13 +94,17 @@ def _keep_memory() -> None:
 
 
 def _machine(_: str, threads: int) -> Any:
-    """make("peak") and make("copy"): a run and, as ``amount``, what it does."""
+    """make("peak"), make("copy") and make("read"): a run and, as ``amount``, what it does."""
     try:
         limits = importlib.import_module("tinygrad_cnn.backends.numba_kernels.limits")
         importlib.import_module("tinygrad_cnn").load_backend("numba").set_num_threads(threads)
-        runs = {"peak": limits.multiply_add_peak(), "copy": limits.copy(COPY_BYTES)}
+        runs = {
+            "peak": limits.multiply_add_peak(),
+            "copy": limits.copy(COPY_BYTES),
+            "read": limits.read(COPY_BYTES),
+        }
     except ImportError:  # without Numba: the fastest that NumPy can do
-        runs = {"peak": _numpy_product(), "copy": _numpy_copy()}
+        runs = {"peak": _numpy_product(), "copy": _numpy_copy(), "read": _numpy_read()}
     return lambda limit: {limit: runs[limit][0], "amount": runs[limit][1]}
 
 
@@ -112,3 +116,8 @@ def _numpy_product(n: int = 1024) -> tuple[Any, float]:
 def _numpy_copy() -> tuple[Any, float]:
     a, b = (np.ones(COPY_BYTES // 4, np.float32) for _ in range(2))
     return lambda: np.copyto(a, b), 2.0 * COPY_BYTES
+
+
+def _numpy_read() -> tuple[Any, float]:
+    a = np.ones(COPY_BYTES // 4, np.float32)
+    return lambda: np.max(a), 1.0 * COPY_BYTES
