@@ -4,9 +4,9 @@
 two multiply-add units can start one every cycle while the last four cycles' results are on their
 way, and few enough for the sixteen registers of AVX2. Nothing is loaded or stored meanwhile, so no
 kernel can be faster. ``copy`` streams one block of memory to another, as the cheapest elementwise
-operation does, ``read`` only reads it: fewer bytes a second, as nothing is written meanwhile, and the
-limit of what writes little, such as pooling and sums. The blocks have been written before: a block that never was is one page of zeros over and
-over, which stays in the cache.
+operation does. ``read`` only reads one: fewer bytes a second, as nothing is written meanwhile, and
+the limit of what writes little, such as pooling and sums. All blocks have been written before: one
+that never was is one page of zeros over and over, which stays in the cache.
 """
 
 from __future__ import annotations
