@@ -21,6 +21,7 @@ from .lanes import (
     vpart,
     vput,
 )
+from .memory import LINE
 from .pool_windows import (
     INNER,
     KERNEL,
@@ -39,9 +40,10 @@ from .pool_windows import (
     winning_cell,
 )
 from .runtime import device, kernel
-from .simd import BYTES, WIDTH, fence, splat
+from .simd import BYTES, WIDTH, fence, splat, touch
 
 f4 = np.float32
+LONG = 256  # bytes of a line
 
 
 @kernel
@@ -113,9 +115,14 @@ def _max_line2(
 ) -> None:
     """``count`` 2×2 windows side by side; x ends at ``end``.
 
-    Parts of vectors are slow to store. So the last vector runs over the end of the line where what
-    it hits is ``written_later``: 14 and 28 outputs wide 1.3 and 1.6 × as fast.
+    The processor reads ahead of loads that go up in memory, and not of loads that go to and fro
+    between long lines: so their cells are loaded in order first (112 columns on one thread: 1.3 ×,
+    224: 1.6 to 2.7 × as fast). Parts of vectors are slow to store. So the last vector runs over the
+    end of the line where what it hits is ``written_later`` (14 and 28 outputs wide: 1.3 and 1.6 ×).
     """
+    if low - top >= LONG:
+        for at in range(top, 2 * low - top, LINE):
+            touch(at)
     for q in range(0, count, WIDTH):
         whole = q + WIDTH <= written_later and low + 8 * (q + WIDTH) <= end
         lanes = WIDTH if whole else min(WIDTH, count - q)

@@ -15,6 +15,7 @@ Functions inside kernels (v, a, b, c vectors; x scalar; p address; n count of la
     load(p)  store(p, v)  load_part(p, n)  store_part(p, v, n)   only the first n lanes are touched
     stream(p, v)                   store past the caches, p a multiple of BYTES; then fence()
     prefetch(p)                    start to bring the cache line at p, which will be written
+    touch(p)                       load 4 bytes at p and forget them
     splat(x)  a + b  a - b  a * b  a / b  fma(a, b, c) = a·b + c  -> one rounding
     vmax(a, b) = a > b ? a : b     (b when either is NaN, so vmax(0, x) is a ReLU that keeps NaN)
     vmin(a, b) = a < b ? a : b     vsqrt(a)   select_gt(a, b, u, v) = a > b ? u : v, lane by lane
@@ -211,6 +212,16 @@ def fence(typingctx: Any) -> Any:
 def prefetch(typingctx: Any, address: Any) -> Any:
     def generate(context: Any, b: Any, signature: Any, args: Any) -> Any:
         emit_prefetch(b, args[0])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate
+
+
+@intrinsic
+def touch(typingctx: Any, address: Any) -> Any:
+    def generate(context: Any, b: Any, signature: Any, args: Any) -> Any:
+        kind = ir.FunctionType(ir.VoidType(), [I32])
+        b.asm(kind, "", "r", [emit_load(b, args[0], I32)], side_effect=True)  # a use of the value
         return context.get_dummy_value()
 
     return types.void(types.int64), generate
