@@ -179,7 +179,8 @@ def repeat(input: Tensor, repeats: int | Sequence[int]) -> Tensor:
     pairs = tuple(v for n in shape for v in (1, n))
     spread = tuple(v for c, n in zip(counts, shape, strict=True) for v in (c, n))
     made = Expand(spread)(Reshape(pairs)(input))
-    return Reshape(tuple(c * n for c, n in zip(counts, shape, strict=True)))(made).clone()
+    made = Reshape(tuple(c * n for c, n in zip(counts, shape, strict=True)))(made)
+    return made if made._base is None else made.clone()
 
 
 def tile(input: Tensor, dims: int | Sequence[int]) -> Tensor:
@@ -195,6 +196,25 @@ def repeat_interleave(input: Tensor, repeats: int, dim: int | None = None) -> Te
     wide = (*x.shape[: axis + 1], repeats, *x.shape[axis + 1 :])
     made = Expand(wide)(unsqueeze(x, axis + 1))
     return Reshape((*x.shape[:axis], x.shape[axis] * repeats, *x.shape[axis + 1 :]))(made).clone()
+
+
+class Roll(Op):
+    """Moved along an axis by 0 ≤ shift < n, the last elements first; the derivative moves back."""
+
+    saves_inputs = False
+
+    def __init__(self, shift: int, axis: int) -> None:
+        self.shift, self.axis = shift, axis
+
+    def forward(self, kernels: Backend, x: Array) -> Array:
+        before, cut = (slice(None),) * self.axis, x.shape[self.axis] - self.shift
+        parts = (slice(cut, None), slice(0, cut))
+        found = [kernels.getitem(x, (*before, part)) for part in parts]
+        return kernels.concatenate(found, self.axis)
+
+    def backward(self, grad: Tensor, out: None) -> Tensor:
+        n = grad.shape[self.axis]
+        return Roll((n - self.shift) % n if n else 0, self.axis)(grad)
 
 
 def roll(
@@ -213,8 +233,7 @@ def roll(
     for shift, dim in zip(moves, axes, strict=True):
         axis = normalize_axis(dim, made.ndim)
         n = made.shape[axis]
-        cut = n - shift % n if n else 0
-        made = cat([*reversed(split(made, [cut, n - cut], axis))], axis)
+        made = Roll(shift % n if n else 0, axis)(made)
     return made if made is not input else input.clone()
 
 

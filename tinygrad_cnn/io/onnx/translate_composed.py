@@ -9,6 +9,7 @@ import numpy as np
 from ...geometry import LinearMap
 from ...ops import activation
 from ...ops.cross_entropy import Logistic
+from ...ops.index import Roll
 from ...ops.loss import AbsoluteError, Divergence, SquaredError
 from ...ops.normalization import BatchNorm, GroupNorm, LayerNorm
 from ...ops.reduce import Root, SumOfSquares, Variance
@@ -74,6 +75,20 @@ def _gelu_tanh(w: Writer, s: Site, x: str) -> str:
     cube = w.node("Mul", w.node("Mul", x, x), x)
     inner = w.node("Mul", w.node("Add", x, w.node("Mul", cube, bend)), root)
     return _half_of_one_plus(w, s, x, w.node("Tanh", inner))
+
+
+# -- moving elements -------------------------------------------------------------------------------
+@translates(Roll)
+def _roll(w: Writer, s: Site, x: str) -> str:
+    """The last elements, then the others."""
+    if not s.op.shift:
+        return x
+    ends = (-s.op.shift, np.iinfo(np.int64).max), (0, -s.op.shift)
+    parts = []
+    for start, end in ends:
+        cut = (w.constant([v], np.int64) for v in (start, end, s.op.axis))
+        parts.append(w.node("Slice", x, *cut))
+    return w.node("Concat", *parts, axis=s.op.axis)
 
 
 # -- reductions ------------------------------------------------------------------------------------
