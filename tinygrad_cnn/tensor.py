@@ -210,8 +210,10 @@ class Op:
         """Remember how ``result`` was made."""
         self.age, self.edges, self.made = next_age(), edges, shape
         if self.saves_inputs:
-            self.inputs = inputs
-            self.versions = [t.version if isinstance(t, Tensor) else 0 for t in inputs]
+            self.inputs, self.versions = inputs, []
+            for t in inputs:
+                counter = t._version if isinstance(t, Tensor) else None
+                self.versions.append(0 if counter is None else counter[0])
         if self.constants:
             self.constant_versions = [t.version for t in self.constants]
         result.requires_grad, result.grad_fn = True, self
