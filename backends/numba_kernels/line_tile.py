@@ -13,8 +13,7 @@ overlap: four lines of a 3×3 kernel take 6 loads for 36 multiply-adds. While th
 lines that come next are brought into the cache; without it a stride of 2, which computes little for
 what it reads, takes twice as long.
 
-Nothing is padded. A pixel outside of the image, whether its row or its column is, is read from a
-vector of zeros, which costs a conditional move.
+Nothing is padded: a row outside of the image is read from a vector of zeros, a column is skipped.
 
 ``forward_kernel``   a convolution, or the input gradient of stride 1
 ``adjoint_kernel``   the input gradient of other strides
@@ -104,9 +103,16 @@ class _Pixels:
         return b.select(exists, b.add(image, b.mul(i, step)), self.zeros), b.sext(exists, I64)
 
     def column(
-        self, rows: list[tuple[ir.Value, ir.Value]], i: ir.Value, count: ir.Value, step: ir.Value
+        self, rows: list[tuple[ir.Value, ir.Value]], i: ir.Value, step: ir.Value
     ) -> list[ir.Value]:
         """Pixel i of each of the rows."""
+        b, offset = self.b, self.b.mul(i, step)
+        return [self.read(b.add(start, b.and_(offset, mask))) for start, mask in rows]
+
+    def column_or_zeros(
+        self, rows: list[tuple[ir.Value, ir.Value]], i: ir.Value, count: ir.Value, step: ir.Value
+    ) -> list[ir.Value]:
+        """The same, or zeros where there is no such column."""
         b, exists, offset = self.b, self.inside(i, count), self.b.mul(i, step)
         places = [b.add(start, b.and_(offset, mask)) for start, mask in rows]
         return [self.read(b.select(exists, place, self.zeros)) for place in places]
@@ -167,24 +173,34 @@ def _forward(shape: Shape, stride: Shape, lines: int, whole: bool) -> Any:
             (start,) = choose(b, biased, lambda: [pixels.read(bias)], [pixels.zero])
             carried = under - 1
             loop = Loop(b, b.add(outputs, const(carried)), [start] * (lines * carried))
-            sums = [[start, *loop.values[r * carried : (r + 1) * carried]] for r in range(lines)]
+            sums = []  # of each line: those of the outputs v, v − 1, …
+            for r in range(lines):
+                sums += [start, *loop.values[r * carried : (r + 1) * carried]]
             first = b.sub(b.mul(loop.index, const(across)), lead)
             _ahead(b, x, (x_h, x_q), b.add(row, const(covered)), lines * step, first, across, False)
             _ahead(b, y, (y_h, y_q), const(lines), lines, loop.index, 1, True)
             for u in range(min(across, columns)):
-                values = pixels.column(sources, b.add(first, const(u)), width, x_q)
-                for i in range(rows):
-                    for back, j in enumerate(range(u, columns, across)):
-                        w = weight[i, j]
-                        for r, mine in enumerate(sums):
-                            mine[back] = emit_fma(b, values[r * step + i], w, mine[back])
+                column = b.add(first, const(u))
+
+                def add(u=u, column=column, sums=sums):
+                    made, values = list(sums), pixels.column(sources, column, x_q)
+                    for i in range(rows):
+                        for back, j in enumerate(range(u, columns, across)):
+                            w = weight[i, j]
+                            for r in range(lines):
+                                at = r * under + back
+                                made[at] = emit_fma(b, values[r * step + i], w, made[at])
+                    return made
+
+                sums = choose(b, pixels.inside(column, width), add, sums)
             done = b.sub(loop.index, const(carried))
             with b.if_then(b.icmp_signed(">=", done, const(0))):
                 place = b.add(y, b.mul(done, y_q))
-                for r, mine in enumerate(sums):
+                for r in range(lines):
                     with b.if_then(b.icmp_signed("<", const(r), left)):
-                        pixels.finish(mine[-1], b.add(place, b.mul(y_h, const(r))), mode)
-            loop.close([s for mine in sums for s in mine[:carried]])
+                        total = sums[r * under + carried]
+                        pixels.finish(total, b.add(place, b.mul(y_h, const(r))), mode)
+            loop.close([s for at, s in enumerate(sums) if at % under < carried])
             return context.get_dummy_value()
 
         return types.void(*[types.int64] * 17), generate
@@ -227,7 +243,7 @@ def _adjoint(shape: Shape, stride: Shape, whole: bool) -> Any:
             sources = [pixels.row(g, g_h, b.sub(group, const(t)), height) for t in range(high)]
             carried = wide - 1
             loop = Loop(b, groups, [pixels.zero] * (high * carried))
-            now = pixels.column(sources, loop.index, width, g_q)
+            now = pixels.column_or_zeros(sources, loop.index, width, g_q)
             seen = [[v, *loop.values[t * carried : (t + 1) * carried]] for t, v in enumerate(now)]
             first = b.sub(b.mul(loop.index, const(across)), lead)
             _ahead(b, g, (g_h, g_q), b.add(group, const(1)), 1, loop.index, 1, False)
@@ -288,18 +304,24 @@ def _weight_sums(shape: Shape, stride: Shape, whole: bool) -> Any:
             sources = [pixels.row(x, x_h, b.add(top, const(i)), height) for i in range(rows)]
             start = [pixels.zero] * carried
             loop = Loop(b, b.add(outputs, const(carried)), [*start, *outer.values])
-            seen = pixels.column([(line, const(-1))], loop.index, outputs, g_q)
+            seen = pixels.column_or_zeros([(line, const(-1))], loop.index, outputs, g_q)
             seen += loop.values[:carried]
             totals = loop.values[carried:]
             first = b.sub(b.mul(loop.index, const(across)), lead)
             _ahead(b, x, (x_h, x_q), b.add(top, const(rows)), step, first, across, False)
             _ahead(b, line, (g_h, g_q), const(1), 1, loop.index, 1, False)
             for u in range(min(across, columns)):
-                values = pixels.column(sources, b.add(first, const(u)), width, x_q)
-                for i, value in enumerate(values):
-                    for back, j in enumerate(range(u, columns, across)):
-                        t = i * columns + j
-                        totals[t] = emit_fma(b, value, seen[back], totals[t])
+                column = b.add(first, const(u))
+
+                def add(u=u, column=column, totals=totals):
+                    made = list(totals)
+                    for i, value in enumerate(pixels.column(sources, column, x_q)):
+                        for back, j in enumerate(range(u, columns, across)):
+                            t = i * columns + j
+                            made[t] = emit_fma(b, value, seen[back], made[t])
+                    return made
+
+                totals = choose(b, pixels.inside(column, width), add, totals)
             totals = outer.close(loop.close([*seen[:carried], *totals])[carried:])
             for place, total in zip(places, totals, strict=True):
                 emit_store(b, total, place)
