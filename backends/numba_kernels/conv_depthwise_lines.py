@@ -30,7 +30,7 @@ from .simd import BYTES, WIDTH, load_f32, store_f32
 
 MOST = 7  # rows and columns of a kernel: the sums of more would not fit in registers
 CHUNKS = 16  # at least, where there are that many lines
-PIXELS = 200  # of the lines that one call adds to the weight gradient
+PIXELS = 64  # of the lines that one call adds to the weight gradient
 
 _zeros = np.zeros(WIDTH, np.float32)
 
