@@ -196,7 +196,8 @@ class NumbaBackend(FusedKernels):
         return dispatch.conv_weight_grad(x, gy, shape, window, groups)
 
     def where(self, condition: Array, a: Array | float, b: Array | float) -> Array:
-        if type(condition) is np.ndarray and condition.size >= elementwise.LARGE:
+        sizes = [v.size for v in (condition, a, b) if type(v) is np.ndarray]
+        if type(condition) is np.ndarray and max(sizes) >= elementwise.LARGE:
             z = elementwise.where(condition, a, b)
             if z is not None:
                 return z

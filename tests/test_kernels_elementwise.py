@@ -210,6 +210,12 @@ def test_choice_by_a_condition(kernels: Any, dtype: Any) -> None:
         for first, second in ((x, y), (x, 1), (2.5, y), (x, np.array(3, dtype)),
                               (x, np.array([[3]], dtype)), (1, 0.0)):  # fmt: skip
             choose = lambda k, c=condition, f=first, s=second: k.where(c, f, s)  # noqa: E731
+            if (
+                x.ndim == 4 and x.size
+            ):  # masks that are repeated, to one of the shapes or to neither
+                for mask in (condition[:1, :, :1], condition[0, 0], condition[:, :, :, :1]):
+                    assert_same(kernels.where(mask, first, second),
+                                REFERENCE.where(mask, first, second), where)  # fmt: skip
             assert_same(same_on_all_threads(kernels, lambda: choose(kernels)),  # noqa: B023
                         choose(REFERENCE), where)  # fmt: skip
 

@@ -195,9 +195,25 @@ def unary(name: str, a: Any, out: Any) -> Any:
     return z
 
 
+def _spread(condition: Any, a: Any, b: Any) -> Any:
+    """A mask in the shape and memory order of the arrays that it is repeated along."""
+    full = max(
+        (v for v in (a, b) if type(v) is np.ndarray), key=lambda v: v.size, default=condition
+    )
+    lead = full.ndim - condition.ndim
+    if full.size <= condition.size or lead < 0:
+        return condition
+    if any(n not in (1, m) for n, m in zip(condition.shape, full.shape[lead:], strict=True)):
+        return condition
+    made = np.empty_like(full, dtype=condition.dtype)
+    made[...] = condition
+    return made
+
+
 def where(condition: Any, a: Any, b: Any) -> Any:
-    """a where condition else b, for a large boolean array and arrays or numbers of one dtype; None
-    when NumPy should."""
+    """a where condition else b, for a boolean array and arrays or numbers of one dtype, large ones;
+    None when NumPy should."""
+    condition = _spread(condition, a, b)
     shape, values, moves = condition.shape, [], []
     axes = order(shape, condition.strides, 1)
     dtype = next((v.dtype for v in (a, b) if type(v) is np.ndarray), None)
