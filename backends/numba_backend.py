@@ -77,7 +77,7 @@ class NumbaBackend(FusedKernels):
 
     def astype(self, a: Array, dtype: DType) -> Array:
         made = None
-        if type(a) is np.ndarray and a.size >= elementwise.LARGE:
+        if type(a) is np.ndarray and a.size >= elementwise.SIMPLE // 4:
             made = elementwise.unary(elements.conversion(dtype), a, None)
         return super().astype(a, dtype) if made is None else made
 

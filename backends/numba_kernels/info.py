@@ -54,7 +54,10 @@ def kernel_info() -> list[tuple[str, str]]:
             f"float32 from {gather.LARGE:,} elements: rows in parallel",
         ),
         ("where", f"float32, float64 and int64 {large}: parallel loop"),
-        ("astype to float32 and float64", f"{large}: parallel loops"),
+        (
+            "astype to float32 and float64",
+            f"from {elementwise.SIMPLE // 4:,} elements: parallel loops",
+        ),
         ("copy assign pad concatenate reshape, slices' gradients", f"{moved}: tiles in parallel"),
         ("random_bits random_uniform random_normal", "float32 and float64: Philox in parallel"),
         (
