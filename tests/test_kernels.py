@@ -238,6 +238,8 @@ POOLS: dict[str, tuple[Any, ...]] = {
     "2d-empty-batch": ((0, 3, 6, 6), 2, None, 0, 1, False),
     "1d-long": ((1, 2, 71), 3, 2, 1, 1, False),  # lines of more outputs than a vector's lanes
     "2d-long": ((1, 1, 4, 40), (2, 3), 1, (0, 1), (1, 2), True),
+    "2d-long-strided": ((2, 1, 7, 83), 3, (2, 4), 1, 1, True),
+    "2d-long-apart": ((1, 2, 5, 131), (2, 5), (2, 7), 0, 1, False),
     "3d-long": ((1, 1, 3, 3, 75), 2, (1, 1, 2), 1, 1, False),
     "3d": ((1, 2, 5, 4, 6), (2, 2, 3), (1, 2, 2), (1, 0, 1), 1, False),
 }

@@ -14,6 +14,7 @@ from .runtime import device
 from .simd import (
     I8,
     I32,
+    I64,
     MASK,
     VECTOR,
     WIDTH,
@@ -82,6 +83,28 @@ def put(typingctx: Any, address: Any, step: Any, vectors: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, vectors), generate
+
+
+@intrinsic
+def load_spaced(typingctx: Any, address: Any, step: Any, lanes: Any) -> Any:
+    """``lanes`` floats, ``step`` floats apart; the other lanes are 0."""
+
+    def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+        address, step, lanes = arguments
+        places = ir.VectorType(I64, WIDTH)
+        lane = ir.Constant(places, list(range(WIDTH)))
+        distance = emit_splat(b, b.shl(step, const(2)), places)
+        at = b.add(emit_splat(b, address, places), b.mul(lane, distance))
+        pointers = ir.VectorType(ir.FloatType().as_pointer(), WIDTH)
+        kind = ir.FunctionType(VECTOR, [pointers, I32, MASK, VECTOR])
+        name = f"llvm.masked.gather.v{WIDTH}f32.v{WIDTH}p0"
+        gather = cgutils.get_or_insert_function(b.module, kind, name)
+        nothing = ir.Constant(VECTOR, [0.0] * WIDTH)
+        return b.call(
+            gather, [b.inttoptr(at, pointers), ir.Constant(I32, 4), emit_mask(b, lanes), nothing]
+        )
+
+    return f32xN(*[types.int64] * 3), generate
 
 
 def _emit_load_bytes(b: ir.IRBuilder, address: ir.Value, lanes: ir.Value) -> ir.Value:

@@ -105,6 +105,8 @@ def average_planes(chunk, worker, x, y, divisors, geo, lines, step):
     depth, height, width = geti64(geo, OUTPUT), geti64(geo, OUTPUT + 1), geti64(geo, OUTPUT + 2)
     cells = geti64(geo, SIZE) * geti64(geo, SIZE + 1) * geti64(geo, SIZE + 2)
     first, last = geti64(geo, INNER), geti64(geo, INNER + 1)
+    if geti64(geo, STRIDE + 2) > 2 and geti64(geo, KERNEL + 2) > 4:
+        first, last = 0, 0  # long runs under a window: vectors along them, not along the outputs
     line = chunk * step
     p, a, source = line % height, line // height % depth, x + 4 * (line // (height * depth)) * cells
     for at in range(line, min(lines, line + step)):

@@ -5,9 +5,8 @@ TABLE says where an axis's list of (first tap on an input cell, last + 1, cell o
 position begins. A tap is a position of the kernel; cells of one plane are counted from 0 in C
 order. TWO_BY_TWO: whether windows are 2×2 at stride 2 on images, undilated, and begin on input
 cells of the last axis. INNER, INNER + 1: first output of the last axis all of whose taps lie on
-input cells, and one past the last such; both 0 where the stride is more than ``vspaced`` reads.
-WHOLE: whether the one window is the whole plane. TAPS: where the list of
-the taps' distances in cells begins.
+input cells, and one past the last such. WHOLE: whether the one window is the whole plane. TAPS:
+where the list of the taps' distances in cells begins.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import numpy as np
 from tinygrad_cnn.geometry import Shape, Window
 
 from .access import geti64, put32
-from .lanes import every_second, vget
+from .lanes import every_second, load_spaced, vget
 from .runtime import device
 from .simd import BYTES, WIDTH, load_part
 
@@ -49,9 +48,8 @@ def geometry(sizes: Shape, outputs: Shape, window: Window) -> tuple[Any, int]:
     head[TWO_BY_TWO] = int(pairs and set(dilation) == {1} and before[2] == 0)
     head[WHOLE] = int(kernel == sizes and not any(before) and set(dilation) == {1})
     head[TAPS] = length
-    if stride[-1] <= 2:
-        inside = np.flatnonzero((first == 0) & (last == kernel[-1]))  # of the last axis
-        head[INNER : INNER + 2] = (inside[0], inside[-1] + 1) if inside.size else (0, 0)
+    inside = np.flatnonzero((first == 0) & (last == kernel[-1]))  # of the last axis
+    head[INNER : INNER + 2] = (inside[0], inside[-1] + 1) if inside.size else (0, 0)
     step = (head[SIZE + 1] * head[SIZE + 2], head[SIZE + 2], 1)  # between cells along each axis
     axes = [np.arange(head[KERNEL + i]) * head[DILATION + i] * step[i] for i in range(3)]
     parts.append((axes[0][:, None, None] + axes[1][:, None] + axes[2]).reshape(-1))
@@ -108,9 +106,11 @@ def winning_cell(geo: int, a: int, p: int, q: int, t: int) -> int:
 
 @device(inline=True)
 def vspaced(p: int, step: int, lanes: int) -> Any:
-    """``lanes`` numbers in memory, ``step`` (1 or 2) apart."""
+    """``lanes`` numbers in memory, ``step`` apart."""
     if step == 1:
         return vget(p, lanes)
+    if step > 2:
+        return load_spaced(p, step, lanes)
     reach = 2 * lanes - 1
     return every_second(vget(p, min(WIDTH, reach)), load_part(p + BYTES, max(0, reach - WIDTH)))
 

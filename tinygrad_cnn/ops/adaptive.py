@@ -9,7 +9,6 @@ from typing import Any
 from ..geometry import LinearMap, Shape, Window, adaptive_bounds, remembered
 from ..tensor import Tensor
 from .checks import batched, restored
-from .index import gather
 from .pool import AvgPool, MaxPool, flat_positions
 from .resample import Resample
 from .views import Take
@@ -77,43 +76,38 @@ def _adaptive_max_pool(
         y = op(x)
         flat = flat_positions(x.backend, op.winner, window, sizes) if return_indices else None
     else:
-        y, flat = _irregular_maxima(x, outputs)
+        y, flat = _irregular_maxima(x, outputs, return_indices)
     if not return_indices:
         return restored(y, had_batch)
     return restored(y, had_batch), restored(Tensor._wrap(flat, x.backend), had_batch)
 
 
-def _irregular_maxima(x: Tensor, outputs: Shape) -> tuple[Tensor, Any]:
-    """(maxima, their flat positions), from a table of each window's positions in the flat plane.
+def _irregular_maxima(x: Tensor, outputs: Shape, return_indices: bool) -> tuple[Tensor, Any]:
+    """(maxima, their flat positions), as ordinary pooling of windows put side by side.
 
     Windows differ in size by at most one cell an axis; short ones repeat their last cell, which
     never comes before the first maximum.
     """
-    kernels, sizes, n = x.backend, x.shape[2:], len(outputs)
-    positions: Any = kernels.full((1,) * (2 * n), 0, "int64")  # to become (P, Q, …, I, J, …)
+    kernels, sizes = x.backend, x.shape[2:]
+    numbers: Any = kernels.reshape(kernels.arange(0, math.prod(sizes), 1, "int64"), sizes)
+    longest = []
     for axis, (size, o) in enumerate(zip(sizes, outputs, strict=True)):
         bounds = adaptive_bounds(size, o)
-        longest = max((b - a for a, b in bounds), default=1)
-        cells = [[min(a + i, b - 1) for i in range(longest)] for a, b in bounds]
-        shape = [1] * (2 * n)
-        shape[axis], shape[n + axis] = o, longest
-        table = kernels.reshape(
-            kernels.reshape(kernels.asarray(cells, "int64"), (o, longest)), tuple(shape)
-        )
-        positions = kernels.add(kernels.multiply(positions, size), table)
-    count = math.prod(outputs)
-    rows = kernels.reshape(positions, (count, positions.size // max(count, 1)))
-    plane = x.reshape(*x.shape[:2], math.prod(sizes))
-    values = Take((slice(None), slice(None), rows))(plane)
-    best = values.argmax(-1).reshape(-1).array
-    each = kernels.arange(0, count, 1, "int64")
-    lead = (x.shape[0], x.shape[1])
-    repeated = kernels.reshape(
-        kernels.broadcast_to(each, (*lead, count)), (math.prod(lead) * count,)
-    )
-    flat = kernels.reshape(kernels.getitem(rows, (repeated, best)), (*lead, count))
-    y = gather(plane, 2, Tensor._wrap(flat, kernels))
-    return y.reshape(*lead, *outputs), kernels.reshape(flat, (*lead, *outputs))
+        most = max((b - a for a, b in bounds), default=1)
+        cells = [min(a + i, b - 1) for a, b in bounds for i in range(most)]
+        at = (slice(None),) * axis
+        table = kernels.reshape(kernels.asarray(cells, "int64"), (o * most,))
+        x = Take((slice(None), slice(None), *at, table))(x)
+        numbers = kernels.getitem(numbers, (*at, table))
+        longest.append(most)
+    kernel = tuple(longest)
+    op = MaxPool(Window(kernel, kernel, ((0, 0),) * len(sizes), (1,) * len(sizes)))
+    y = op(x)
+    if not return_indices:
+        return y, None
+    flat = flat_positions(kernels, op.winner, op.window, x.shape[2:])
+    found = kernels.getitem(kernels.reshape(numbers, (-1,)), (kernels.reshape(flat, (-1,)),))
+    return y, kernels.reshape(found, y.shape)
 
 
 # -- public functions ------------------------------------------------------------------------------
