@@ -32,12 +32,13 @@ _NAMES = {np.dtype(name): name for name in _FLOATS}
 
 
 @device
-def _row(table: int, rows: int, chunk: int) -> Any:
-    """The table's row of the parameter that a chunk belongs to."""
-    row = rows - 1
-    while entry(table, row * COLUMNS) > chunk:
-        row -= 1
-    return row * COLUMNS
+def _part(table: int, rows: int, chunk: int) -> Any:
+    """(the table's row of the parameter that a chunk is part of, its first element, how many)."""
+    row = (rows - 1) * COLUMNS
+    while entry(table, row) > chunk:
+        row -= COLUMNS
+    start = (chunk - entry(table, row)) * CHUNK
+    return row, start, min(CHUNK, entry(table, row + 1) - start)
 
 
 @cache
@@ -48,9 +49,7 @@ def sgd_kernel(dtype: str, momentum: bool) -> Kernel:
     number = np.dtype(dtype).type
 
     def run(chunk, worker, table, rows, coefficients, options):
-        row = _row(table, rows, chunk)
-        start = (chunk - entry(table, row)) * CHUNK
-        count = min(CHUNK, entry(table, row + 1) - start)
+        row, start, count = _part(table, rows, chunk)
         p = entry(table, row + 2) + size * start
         g = entry(table, row + 3) + size * start
         m = entry(table, row + 4) + size * start
@@ -74,9 +73,7 @@ def adam_kernel(dtype: str, amsgrad: bool) -> Kernel:
     number = np.dtype(dtype).type
 
     def run(chunk, worker, table, rows, coefficients):
-        row = _row(table, rows, chunk)
-        start = (chunk - entry(table, row)) * CHUNK
-        count = min(CHUNK, entry(table, row + 1) - start)
+        row, start, count = _part(table, rows, chunk)
         p = entry(table, row + 2) + size * start
         g = entry(table, row + 3) + size * start
         m = entry(table, row + 4) + size * start
@@ -111,9 +108,7 @@ def rmsprop_kernel(dtype: str, centered: bool, momentum: bool) -> Kernel:
     last = 5 + int(centered)  # the column of the momenta
 
     def run(chunk, worker, table, rows, coefficients):
-        row = _row(table, rows, chunk)
-        start = (chunk - entry(table, row)) * CHUNK
-        count = min(CHUNK, entry(table, row + 1) - start)
+        row, start, count = _part(table, rows, chunk)
         p = entry(table, row + 2) + size * start
         g = entry(table, row + 3) + size * start
         v = entry(table, row + 4) + size * start
@@ -146,9 +141,7 @@ def adagrad_kernel(dtype: str) -> Kernel:
     number = np.dtype(dtype).type
 
     def run(chunk, worker, table, rows, coefficients):
-        row = _row(table, rows, chunk)
-        start = (chunk - entry(table, row)) * CHUNK
-        count = min(CHUNK, entry(table, row + 1) - start)
+        row, start, count = _part(table, rows, chunk)
         p = entry(table, row + 2) + size * start
         g = entry(table, row + 3) + size * start
         s = entry(table, row + 4) + size * start
@@ -166,9 +159,7 @@ def adagrad_kernel(dtype: str) -> Kernel:
 @kernel
 def _squares(chunk, worker, table, rows, sums):
     """sums[chunk] = Σ x² over the chunk's part of its row, in float64 of float32 by vectors."""
-    row = _row(table, rows, chunk)
-    start = (chunk - entry(table, row)) * CHUNK
-    count = min(CHUNK, entry(table, row + 1) - start)
+    row, start, count = _part(table, rows, chunk)
     x, zero = entry(table, row + 2) + 4 * start, splat(np.float32(0))
     a, b, c, d = zero, zero, zero, zero
     for _ in range(count // (4 * WIDTH)):
