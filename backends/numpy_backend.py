@@ -28,7 +28,7 @@ SIGNALLING = frozenset(
     "sigmoid erf astype sum prod cumsum matmul linear softmax log_softmax cross_entropy conv "
     "conv_input_grad conv_weight_grad avg_pool avg_pool_scatter batch_norm_stats batch_norm "
     "batch_norm_grad sgd_step adam_step amsgrad_step rmsprop_step adagrad_step squared_norms "
-    "activation activation_grad resample".split()
+    "activation activation_grad resample pair_loss pair_loss_grad prelu_grad sum_of_squares".split()
 )
 _silent = np.errstate(all="ignore")  # log 0 is −inf here, without a warning, as in PyTorch
 

@@ -196,7 +196,7 @@ def test_signs_and_tests_of_numbers(kernels: Any, name: str, dtype: Any) -> None
         np.testing.assert_array_equal(np.signbit(found[known]), np.signbit(wanted[known]))
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, np.int32, bool])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, np.int32, np.uint8, bool])
 def test_choice_by_a_condition(kernels: Any, dtype: Any) -> None:
     """Arrays, arrays of one number and numbers in both places; the bits are those of the chosen."""
     rng = np.random.default_rng(10)
@@ -243,6 +243,10 @@ def test_prelu_and_its_gradients(kernels: Any, shape: tuple[int, ...], dtype: An
             error = np.abs(gw - part.sum(axis=axes, keepdims=True))
             assert (error <= 1e-6 * size).all()
             same_on_all_threads(kernels, lambda a=a, b=b, w=w: kernels.prelu_grad(b, a, w)[1])
+        infinite = np.where(x > 0, np.inf, g).astype(dtype)  # passed on, not to the slopes
+        np.testing.assert_array_equal(
+            kernels.prelu_grad(infinite, x, w)[1], kernels.prelu_grad(g, x, w)[1]
+        )
 
 
 @pytest.mark.parametrize("to", [np.float32, np.float64, np.float16, np.int64])

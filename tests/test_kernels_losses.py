@@ -3,6 +3,8 @@ order."""
 
 from __future__ import annotations
 
+import math
+import warnings
 from contextlib import nullcontext
 from typing import Any
 
@@ -133,6 +135,16 @@ def test_shapes_and_dtypes_that_differ(device: str, name: str) -> None:
     each = [loss(x.detach().double(), whole + 1e-6 * row).item()
             for row in np.eye(3)]  # fmt: skip
     np.testing.assert_allclose(t.grad.numpy(), (np.array(each) - wanted.item()) / 1e-6, atol=1e-4)
+
+
+def test_no_warnings_of_what_is_too_large(device: str) -> None:
+    x = tg.tensor([math.inf, 1e30], backend=device).requires_grad_()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for loss in (F.mse_loss, F.huber_loss):
+            loss(x, tg.tensor([math.inf, -1e30], backend=device)).backward()
+        huge = tg.tensor([1e30, -1e30], backend=device).requires_grad_()
+        (tg.norm(huge) + tg.var(huge)).backward()
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float64"])

@@ -1050,6 +1050,15 @@ def test_clip_grad_norm_equals_pytorch(norm_type: float, max_norm: float, backen
         np.testing.assert_allclose(p.grad.numpy(), q.grad.numpy(), rtol=1e-12)
 
 
+def test_squares_of_half_precision_may_overflow(backend: str) -> None:
+    p = tg.zeros(500, dtype="float16", backend=backend, requires_grad=True)
+    p.grad = tg.full((500,), 300.0, dtype="float16", backend=backend)
+    wanted = 300 * math.sqrt(500)
+    assert tg.norm(p.grad).item() == pytest.approx(wanted, rel=1e-3)
+    assert nn.utils.clip_grad_norm_(p, 1.0).item() == pytest.approx(wanted, rel=1e-3)
+    assert p.grad.tolist() == [pytest.approx(300 / wanted, rel=1e-3)] * 500
+
+
 def test_clipping_by_value_and_bad_norms() -> None:
     p = tg.ones(3, requires_grad=True)
     assert nn.utils.clip_grad_norm_(p, 1.0).item() == 0.0

@@ -217,7 +217,7 @@ def where(condition: Any, a: Any, b: Any) -> Any:
     shape, values, moves = condition.shape, [], []
     axes = order(shape, condition.strides, 1)
     dtype = next((v.dtype for v in (a, b) if type(v) is np.ndarray), None)
-    if condition.dtype != BOOL or axes is None or dtype not in NAMES or dtype == BOOL:
+    if condition.dtype != BOOL or axes is None or dtype not in NAMES or dtype.itemsize < 4:
         return None
     for v in (a, b):
         moves.append(type(v) is np.ndarray and v.size > 1)

@@ -37,7 +37,7 @@ def planes(chunk, worker, g, x, w, gx, partial, n, inner, channels, count, step)
             lanes = min(WIDTH, min(n, (p + 1) * inner) - i)
             a, b = vget(g + 4 * i, lanes), vget(x + 4 * i, lanes)
             vput(gx + 4 * i, select_gt(b, zero, a, slope * a), lanes)
-            total = fma(a, select_gt(b, zero, zero, b), total)
+            total = select_gt(b, zero, total, fma(a, b, total))  # 0·∞ would be NaN
         put32(partial, p, lane_sum(total))
 
 
@@ -53,8 +53,8 @@ def rows(chunk, worker, g, x, w, gx, partial, count, width, step):
             lanes, at = min(WIDTH, width - i), start + 4 * i
             a, b = vget(g + at, lanes), vget(x + at, lanes)
             vput(gx + at, select_gt(b, zero, a, vget(w + 4 * i, lanes) * a), lanes)
-            total = fma(a, select_gt(b, zero, zero, b), vget(to + 4 * i, lanes))
-            vput(to + 4 * i, total, lanes)
+            total = vget(to + 4 * i, lanes)
+            vput(to + 4 * i, select_gt(b, zero, total, fma(a, b, total)), lanes)
 
 
 def gradients(g: Any, x: Any, w: Any) -> tuple[Any, Any] | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from ..autograd import no_grad
+from ..dtypes import float16
 from ..ops import cat
 from ..tensor import Tensor
 from .module import Module
@@ -43,7 +44,8 @@ def clip_grad_norm_(
 
 def _joint_norm(grads: list[Tensor], order: float) -> Tensor:
     kernels = grads[0].backend
-    if order == 2 and all(g.backend is kernels for g in grads):
+    alike = all(g.backend is kernels and g.dtype != float16 for g in grads)
+    if order == 2 and alike:  # squares of half precision would overflow
         return Tensor._wrap(kernels.squared_norms([g.array for g in grads]), kernels).sum().sqrt()
     sizes = [g.abs().reshape(-1).norm(order).reshape(1).to(grads[0].dtype) for g in grads]
     return cat(sizes).norm(order)

@@ -154,7 +154,7 @@ def _of_log_probabilities(
     if smoothing:
         share = smoothing / log_p.shape[axis]
         likely = likely * (1 - smoothing) + log_p.sum(axis) * share
-    return -reduced(likely, reduction)
+    return reduced(-likely, reduction)
 
 
 def nll_loss(

@@ -464,7 +464,10 @@ def norm(input: Tensor, p: float | str = "fro", dim: Dim = None, keepdim: bool =
     axes = normalize_axes(dim, input.ndim)
     where_ = axes or None
     if order == 2:
-        return Root()(SumOfSquares(axes, keepdim)(input))
+        half = input.dtype == dtypes.float16  # whose squares may overflow although the norm fits
+        wide = cast(input, dtypes.float32) if half else input
+        made = Root()(SumOfSquares(axes, keepdim)(wide))
+        return cast(made, dtypes.float16) if half else made
     if math.isinf(order):
         return (amax if order > 0 else amin)(input.abs(), where_, keepdim)
     if order == 0:
