@@ -20,8 +20,8 @@ from tinygrad_cnn.geometry import Shape
 from .access import get32, get64, put32, put64, read64
 from .access import geti64 as entry
 from .order import order
+from .reduce import run_sum
 from .runtime import Kernel, address, device, kernel, kernel_of
-from .simd import BYTES, WIDTH, lane_sum, load, load_part, splat
 
 CHUNK = 8192
 FEW_CHUNKS = 4  # done before a second thread has started
@@ -156,25 +156,14 @@ def adagrad_kernel(dtype: str) -> Kernel:
     return kernel_of(run, f"adagrad_{dtype}", False)
 
 
+_sum_of_squares = run_sum(True)
+
+
 @kernel
 def _squares(chunk, worker, table, rows, sums):
-    """sums[chunk] = Σ x² over the chunk's part of its row, in float64 of float32 by vectors."""
+    """sums[chunk] = Σ x² over the chunk's part of its row, of float32 in float64."""
     row, start, count = _part(table, rows, chunk)
-    x, zero = entry(table, row + 2) + 4 * start, splat(np.float32(0))
-    a, b, c, d = zero, zero, zero, zero
-    for _ in range(count // (4 * WIDTH)):
-        e, f, g, h = load(x), load(x + BYTES), load(x + 2 * BYTES), load(x + 3 * BYTES)
-        a, b, c, d = a + e * e, b + f * f, c + g * g, d + h * h
-        x += 4 * BYTES
-    rest = count % (4 * WIDTH)
-    for _ in range(rest // WIDTH):
-        e = load(x)
-        a = a + e * e
-        x += BYTES
-    if rest % WIDTH:
-        e = load_part(x, rest % WIDTH)
-        b = b + e * e
-    put64(sums, chunk, float(lane_sum((a + b) + (c + d))))
+    put64(sums, chunk, _sum_of_squares(entry(table, row + 2) + 4 * start, count))
 
 
 @lru_cache(4096)

@@ -43,7 +43,7 @@ def _terms(squares: bool) -> tuple[Any, Any]:
 
 
 @cache
-def _run_sum(squares: bool) -> Any:
+def run_sum(squares: bool) -> Any:
     """Σ of ``count`` neighbours, pieces of RUN added in float64, as a function for kernels."""
     _, add = _terms(squares)
 
@@ -76,7 +76,7 @@ def _named(name: str, squares: bool) -> str:
 @cache
 def sum_runs(squares: bool) -> Kernel:
     """y[r] = Σ x[r, :] for ``step`` runs a chunk, in float32 where that is the result."""
-    total_of = _run_sum(squares)
+    total_of = run_sum(squares)
 
     def run(chunk, worker, x, y, runs, inner, step, final):
         for r in range(chunk * step, min(runs, (chunk + 1) * step)):
@@ -92,7 +92,7 @@ def sum_runs(squares: bool) -> Kernel:
 @cache
 def sum_all(squares: bool) -> Kernel:
     """partial[chunk] = Σ of its block of BLOCK elements."""
-    total_of = _run_sum(squares)
+    total_of = run_sum(squares)
 
     def run(chunk, worker, x, partial, count):
         start = chunk * BLOCK

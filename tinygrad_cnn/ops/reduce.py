@@ -5,7 +5,7 @@ PyTorch's.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from .. import dtypes
@@ -223,6 +223,11 @@ def _need_float(name: str, x: Tensor) -> None:
         )
 
 
+def _wide_inside(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """f(x), in float32 for float16, whose sums may overflow although the result does not."""
+    return cast(f(cast(x, dtypes.float32)), dtypes.float16) if x.dtype == dtypes.float16 else f(x)
+
+
 @numpy_names
 def mean(input: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """Σ / count. Raises TypeError for integers; the mean of nothing is NaN."""
@@ -230,10 +235,9 @@ def mean(input: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any = 
     _need_float("mean", x)
     axes = normalize_axes(dim, x.ndim)
     count = math.prod(x.shape[a] for a in axes)
-    half = x.dtype == dtypes.float16  # whose sums may overflow although the mean does not
-    wide = cast(x, dtypes.float32) if half else x
-    made = Mean(axes, keepdim, count)(wide) if count else Sum(axes, keepdim)(wide) * math.nan
-    return cast(made, dtypes.float16) if half else made
+    if not count:
+        return Sum(axes, keepdim)(x) * math.nan
+    return _wide_inside(Mean(axes, keepdim, count), x)
 
 
 @numpy_names
@@ -433,10 +437,8 @@ def var(
     count = math.prod(input.shape[a] for a in axes)
     if not count:
         return Sum(axes, keepdim)(input) * math.nan
-    half = input.dtype == dtypes.float16  # whose squares may overflow although the variance fits
-    wide = cast(input, dtypes.float32) if half else input
-    made = Variance(axes, keepdim, count, count - less if count > less else 0.0)(wide)
-    return cast(made, dtypes.float16) if half else made
+    freedom = count - less if count > less else 0.0
+    return _wide_inside(Variance(axes, keepdim, count, freedom), input)
 
 
 @numpy_names
@@ -464,10 +466,7 @@ def norm(input: Tensor, p: float | str = "fro", dim: Dim = None, keepdim: bool =
     axes = normalize_axes(dim, input.ndim)
     where_ = axes or None
     if order == 2:
-        half = input.dtype == dtypes.float16  # whose squares may overflow although the norm fits
-        wide = cast(input, dtypes.float32) if half else input
-        made = Root()(SumOfSquares(axes, keepdim)(wide))
-        return cast(made, dtypes.float16) if half else made
+        return _wide_inside(lambda x: Root()(SumOfSquares(axes, keepdim)(x)), input)
     if math.isinf(order):
         return (amax if order > 0 else amin)(input.abs(), where_, keepdim)
     if order == 0:
